@@ -75,6 +75,7 @@ COVALUES = [
 
 REPLICATION = [
     "hypercore/bitfield.py",
+    "hypercore/block_sets.py",
     "hypercore/held_blocks.py",
     "hypercore/proof.py",
     "hypercore/proof_request.py",

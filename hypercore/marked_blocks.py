@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from hypercore.bitfield import PAGE_BITS, PAGE_BYTES, Bitfield
+from hypercore.block_sets import blocks_from
 
 _LONG_BLOCKS = 16 * PAGE_BITS
 """A range of so many is kept as one, but for its edges."""
@@ -49,8 +50,10 @@ class MarkedBlocks:
         single = [(page, page + 1) for page in self.bits.pages() if not self._is_whole(page)]
         for first, stop in sorted(self.runs + single):
             blocks = range(first * PAGE_BITS, min(stop * PAGE_BITS, length))
-            is_whole = self._is_whole(first)
-            yield from blocks if is_whole else self.bits.held(blocks.start, blocks.stop)
+            if self._is_whole(first):
+                yield from blocks
+            else:
+                yield from blocks_from(self.bits.held(blocks.start, blocks.stop))
 
     def pages(self, held: Bitfield) -> Iterator[tuple[int, bytes]]:
         """The pages that have a bit, those of the runs as far as blocks of them are held."""

@@ -18,6 +18,7 @@ from typing import Protocol
 from pyroaring import BitMap64
 
 from hypercore.bitfield import Bitfield
+from hypercore.block_sets import first_of
 from hypercore.replication.wanted_blocks import (
     PIECE_BLOCKS,
     RUN_BLOCKS,
@@ -243,12 +244,9 @@ class Demand:
 
     def first_beyond(self, length: int, stop: int) -> int | None:
         """The first block wanted in [length, stop), unless it is asked for."""
-        candidates = list(islice(iter(self._urgent.iter_equal_or_larger(length)), 1))
-        for wanted in self._wanted:
-            first = wanted.first_from(length) if wanted else None
-            if first is not None:
-                candidates.append(first)
-        best = min(candidates, default=stop)
+        candidates = [first_of(self._urgent, length)]
+        candidates += [wanted.first_from(length) for wanted in self._wanted if wanted]
+        best = min((first for first in candidates if first is not None), default=stop)
         return None if best >= stop or best in self._asked else best
 
     def ask(self, index: int) -> None:
@@ -290,10 +288,9 @@ class Demand:
 
         Only blocks below `length` that wait for a peer, and of which this one has said nothing.
         """
-        urgent = self._urgent
         bitfield = self._store.bitfield
         firsts: list[Callable[[int], int | None]] = [
-            lambda index: next(islice(urgent.iter_equal_or_larger(index), 1), None),
+            partial(first_of, self._urgent),
             *(partial(wanted.first_waiting, bitfield=bitfield) for wanted in self._wanted),
         ]
         windows = (_untold(first_from, peer, length, window) for first_from in firsts)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from math import inf
 
 from bitarray import bitarray
 from pyroaring import BitMap64
 
+from hypercore.block_sets import blocks_from, first_of
 from hypercore.encoding import MAX_UINT
 from hypercore.errors import RemoteProtocolError
 from hypercore.log import Head
@@ -228,7 +228,7 @@ class RemotePeer:
         """The first block from `index` on that it has, of those that `offered` tells."""
         while index < self._contiguous or self._others:
             if index >= self._contiguous:
-                found = next(islice(self._others.iter_equal_or_larger(index), 1), None)
+                found = first_of(self._others, index)
                 if found is None:
                     break
                 index = found
@@ -272,18 +272,18 @@ class RemotePeer:
         if self._lacks:
             pool = pool - self._lacks
         if not pool or self._contiguous > pool.max():
-            return iter(pool)
+            return blocks_from(pool)
         return self._offered_sparsely(pool)
 
     def _offered_sparsely(self, pool: BitMap64) -> Iterator[int]:
         contiguous = self._contiguous
         if contiguous:
-            for index in pool:
+            for index in blocks_from(pool):
                 if index >= contiguous:
                     break
                 yield index
         if self._others:
-            yield from (pool & self._others).iter_equal_or_larger(contiguous)
+            yield from blocks_from(pool & self._others, contiguous)
 
     # --- what may be asked of it ------------------------------------------------------------
 

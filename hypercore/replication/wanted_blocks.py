@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Protocol, TypeVar
 
 from pyroaring import BitMap64
 
 from hypercore.bitfield import Bitfield
+from hypercore.block_sets import blocks_from, first_of
 
 PIECE_BLOCKS = 65_536
 """How much of a range is written out at once."""
@@ -143,7 +143,7 @@ class WantedBlocks:
 
     def add_list(self, blocks: BitMap64, bitfield: Bitfield, asked: set[int]) -> None:
         """Want these; of those in `asked` somebody is asked already."""
-        missing = BitMap64(block for block in blocks if not bitfield.get(block))
+        missing = BitMap64(block for block in blocks_from(blocks) if not bitfield.get(block))
         if missing:
             self._lists.append(_List(blocks, missing))
             self.pool |= missing - BitMap64(asked)
@@ -170,7 +170,8 @@ class WantedBlocks:
             if other.start < wanted.stop and wanted.start < other.stop:
                 other.write_again(wanted.start)
         for listed in self._lists:
-            self.pool |= BitMap64(block for block in listed.missing if block in wanted)
+            missing = blocks_from(listed.missing, wanted.start)
+            self.pool |= BitMap64(block for block in missing if block in wanted)
         return waited
 
     def remove_list(self, blocks: BitMap64) -> BitMap64 | None:
@@ -182,7 +183,8 @@ class WantedBlocks:
         else:
             _discard(self._held_lists, blocks)
             return None
-        waited = BitMap64(block for block in self.pool & blocks if block not in self)
+        waiting = blocks_from(self.pool & blocks)
+        waited = BitMap64(block for block in waiting if block not in self)
         self.pool -= waited
         return waited
 
@@ -209,12 +211,9 @@ class WantedBlocks:
 
     def first_waiting(self, index: int, bitfield: Bitfield) -> int | None:
         """The first block from `index` on that nobody was asked for yet."""
-        found = list(islice(iter(self.pool.iter_equal_or_larger(index)), 1))
-        for wanted in self._ranges:
-            first = wanted.first_unwritten(index, bitfield)
-            if first is not None:
-                found.append(first)
-        return min(found, default=None)
+        found = [first_of(self.pool, index)]
+        found += [wanted.first_unwritten(index, bitfield) for wanted in self._ranges]
+        return min((first for first in found if first is not None), default=None)
 
     @property
     def has_lists(self) -> bool:
@@ -230,10 +229,9 @@ class WantedBlocks:
 
     def first_from(self, index: int) -> int | None:
         """The first block from `index` on that is wanted."""
-        found = [max(wanted.start, index) for wanted in self._ranges if wanted.stop > index]
-        for listed in self._lists:
-            found += islice(iter(listed.missing.iter_equal_or_larger(index)), 1)
-        return min(found, default=None)
+        found: list[int | None] = [first_of(listed.missing, index) for listed in self._lists]
+        found += [max(wanted.start, index) for wanted in self._ranges if wanted.stop > index]
+        return min((first for first in found if first is not None), default=None)
 
     def rewind(self, bitfield: Bitfield) -> None:
         """Look through all of it again for what is not here. What is asked for is put back."""
