@@ -54,7 +54,7 @@ async def soak(directory: Path, minutes: float) -> tuple[list[float], Report]:
     """How many MB an hour the memory of both grew by; what the first has lost."""
     points: tuple[list[tuple[float, float]], ...] = ([], [])
     acknowledged = Acknowledged(), Acknowledged()
-    options = ("--replicate", "all", "--durability", "os")
+    options = ("--replicate", "all", "--durability", "os", "--log-level", "error")
     async with (
         open_running_node(directory / "bee", *options) as first,
         open_running_node(
@@ -64,11 +64,13 @@ async def soak(directory: Path, minutes: float) -> tuple[list[float], Report]:
         nodes = first, second
         started = lib.now()
         rounds = 0
-        while (at := lib.now() - started) < minutes * 60 or rounds < 3:
+        at = 0.0
+        while at < minutes * 60 or rounds < 3:
             place = rounds % 2
             rounds += 1
             async with loading(nodes[place].ws, acknowledged[place]):
                 await trio.sleep(CLIENT_SECONDS)
+            at = lib.now() - started
             for node, known in zip(nodes, points, strict=True):
                 known.append((at, resident_mb(node)))
             lib.emit({"minutes": round(at / 60, 1), "bee": facts(first), "hybrid": facts(second)})
