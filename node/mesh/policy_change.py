@@ -33,11 +33,21 @@ class PolicyChange:
     def apply(self, policy: ReplicaPolicy) -> ReplicaPolicy:
         """The policy as it is after this.
 
-        Raises: ValueError for ids and rules that are none, for taking back what is not there, and
-        for more than a member can be told.
+        Raises: ValueError for ids and rules that are none, for rules about owners that there cannot
+        be, for taking back what is not there, and for more than a member can be told.
+        """
+        for _, owners in (_rules(self.follow), _rules(_with_colon(self.deny))):
+            for rule in owners:
+                _check_owner(rule)
+        return self.restore(policy)
+
+    def restore(self, policy: ReplicaPolicy) -> ReplicaPolicy:
+        """As `apply`, of what was kept: older nodes took rules about owners that there cannot be.
+
+        Raises: ValueError.
         """
         pinned = (policy.pinned | _ids(self.pin)) - _present(_ids(self.unpin), policy.pinned, "pin")
-        prefixes, owners = _new_rules(self.follow)
+        prefixes, owners = _rules(self.follow)
         no_prefixes, no_owners = _rules(self.unfollow)
         all_prefixes = (set(policy.prefixes) | prefixes) - _present(
             no_prefixes, policy.prefixes, "follow"
@@ -63,7 +73,7 @@ class PolicyChange:
         )
 
     def _apply_denials(self, policy: ReplicaPolicy) -> ReplicaPolicy:
-        ids, (prefixes, owners) = _bare_ids(self.deny), _new_rules(_with_colon(self.deny))
+        ids, (prefixes, owners) = _bare_ids(self.deny), _rules(_with_colon(self.deny))
         no_ids, (no_prefixes, no_owners) = _bare_ids(self.allow), _rules(_with_colon(self.allow))
         all_prefixes = (set(policy.denied_prefixes) | prefixes) - _present(
             no_prefixes, policy.denied_prefixes, "deny"
@@ -101,16 +111,13 @@ def _rules(texts: Iterable[str]) -> tuple[set[str], frozenset[OwnerRule]]:
     )
 
 
-def _new_rules(texts: Iterable[str]) -> tuple[set[str], frozenset[OwnerRule]]:
-    """As `_rules`, about owners that there can be; one that is there can be taken back anyway."""
-    prefixes, owners = _rules(texts)
-    for rule in owners:
-        if not is_co_id(rule.id) and not is_agent_id(rule.id):
-            raise ValueError(
-                f"{rule.text!r}: {rule.id!r} is the id of no group and account (co_z...) and of "
-                f"no agent (sealer_z.../signer_z...)"
-            )
-    return prefixes, owners
+def _check_owner(rule: OwnerRule) -> None:
+    """Raises: ValueError."""
+    if not is_co_id(rule.id) and not is_agent_id(rule.id):
+        raise ValueError(
+            f"{rule.text!r}: {rule.id!r} is the id of no group and account (co_z...) and of "
+            f"no agent (sealer_z.../signer_z...)"
+        )
 
 
 def _bare_ids(texts: Iterable[str]) -> frozenset[RawCoId]:

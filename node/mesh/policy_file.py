@@ -95,7 +95,7 @@ def parse_policy(text: str, configured: str, source: str = "policy.toml") -> Rep
             max_age_seconds=_bound(values, "max_age_seconds"),
             peers={name: _peer_rule(name, rule) for name, rule in peers.items()},
         )
-        return change.apply(ReplicaPolicy.parse(str(replicate)))
+        return change.restore(ReplicaPolicy.parse(str(replicate)))
     except ValueError as error:
         raise ConfigError(f"{source}: {error}: mend it, or remove it to begin anew") from None
 

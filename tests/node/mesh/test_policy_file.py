@@ -68,6 +68,15 @@ def test_the_file(tmp_path: Path) -> None:
         load_policy(path, "lazy")
 
 
+def test_a_rule_that_an_older_node_took_is_read_and_can_be_taken_back() -> None:
+    """It keeps no node from starting, though it is about an owner that there cannot be."""
+    text = 'follow = ["group:x"]\ndeny = ["owner:y"]\n'
+    policy = parse_policy(text, "lazy")
+    assert parse_policy(format_policy(policy, "lazy"), "lazy") == policy
+    changed = PolicyChange(unfollow=("group:x",), allow=("owner:y",)).apply(policy)
+    assert changed == ReplicaPolicy()
+
+
 @pytest.mark.parametrize(
     "text",
     [
