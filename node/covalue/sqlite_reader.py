@@ -359,13 +359,24 @@ class SqliteReader:
 def _foreign_mode(path: Path) -> str:
     """How SQLite is to open it.
 
-    It wants to make its shared memory beside the file even to read it. Where it cannot, and nobody
-    has a journal there, as who writes would, the file is read as it is.
+    Where there is a write-ahead log, it wants to make its shared memory beside the file even to
+    read it. Where it cannot, and nobody has a log there, as who writes would, the file is read as
+    it is, without a lock.
     """
-    beside = (path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal"))
-    if os.access(path.parent, os.W_OK) or any(map(os.path.lexists, beside)):
+    file = path.resolve()  # what SQLite keeps beside it is not beside a link to it
+    beside = (file.with_name(file.name + ending) for ending in ("-wal", "-shm", "-journal"))
+    if os.access(file.parent, os.W_OK) or any(map(os.path.lexists, beside)):
         return "ro"
-    return "ro&immutable=1"
+    return "ro&immutable=1" if _has_write_ahead_log(file) else "ro"
+
+
+def _has_write_ahead_log(file: Path) -> bool:
+    """Source: https://www.sqlite.org/fileformat2.html#file_format_version_numbers."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(20)[18:] == b"\x02\x02"
+    except OSError:
+        return False  # SQLite will say why
 
 
 def open_foreign(path: Path) -> SqliteReader:
