@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from node.errors import CorruptStore, NodeError
+from node.errors import CorruptStore, NodeError, reason_of
 from node.verbs import ExitCode, VerbError
 
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
@@ -24,11 +24,15 @@ def tell_failure(error: BaseException) -> tuple[ExitCode, str] | None:
         case NodeError():
             return ExitCode.FAILED, str(error)
         case PermissionError() | FileNotFoundError() | NotADirectoryError():
-            return ExitCode.FAILED, f"{error.filename}: {error.strerror}"
+            return ExitCode.FAILED, _where_and_why(error)
         case OSError() if error.errno in _OF_THE_DISK:
-            where = f"{error.filename}: " if error.filename else ""
-            return ExitCode.FAILED, f"{where}{error.strerror}: {_AT_THE_DISK}"
+            return ExitCode.FAILED, f"{_where_and_why(error)}: {_AT_THE_DISK}"
     return _tell_store_failure(error)
+
+
+def _where_and_why(error: OSError) -> str:
+    """Sockets have no name."""
+    return f"{error.filename}: {error.strerror}" if error.filename else reason_of(error)
 
 
 def only_cause(error: BaseException) -> BaseException:
