@@ -36,7 +36,7 @@ from hypercorn.typing import ConnectionState
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     HTMLResponse,
     JSONResponse,
@@ -183,7 +183,11 @@ def build_app(target: AdminTarget, token: str, host_names: Sequence[str] = ()) -
             Route("/api/v1/load/{id:path}", load),
             Route("/api/v1/{kind}/{verb}", verb, methods=["POST"]),
         ],
-        exception_handlers={HTTPException: _explain, Exception: _explain_failure},
+        exception_handlers={
+            HTTPException: _explain,
+            ClientDisconnect: _explain,  # to nobody, and it is no failure of ours
+            Exception: _explain_failure,
+        },
     )
     return Guard(app, token, host_names)
 

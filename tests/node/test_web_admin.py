@@ -34,7 +34,7 @@ from node.verbs import (
     encode_bytes,
     encode_verb,
 )
-from node.web.admin import serve_admin
+from node.web.admin import build_app, serve_admin
 from node.web.page import render_status
 from node.web.status import (
     AccessStatus,
@@ -350,6 +350,28 @@ async def test_more_than_a_node_reads_is_refused_and_not_taken_for_a_node_that_i
             list(client.perform(CoreAppend("log", (bytes(1000),))))
     assert caught.value.code is ExitCode.USAGE
     assert node.verbs == []
+
+
+async def test_who_hangs_up_in_the_middle_of_a_request_is_no_fault_of_the_node() -> None:
+    headers = [(b"host", b"localhost"), (b"authorization", b"Bearer " + TOKEN.encode())]
+    path = "/api/v1/core/append"
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": headers,
+    }
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: object) -> None:
+        """Nobody reads it."""
+
+    with capture_logs() as logs:
+        await build_app(FakeNode(), TOKEN)(scope, receive, send)
+    assert logs == []
 
 
 async def test_bad_requests_are_explained(tmp_path: Path) -> None:
