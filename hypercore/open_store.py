@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
@@ -24,7 +24,7 @@ from hypercore.storage.core_storage import CoreStorage
 from hypercore.storage.layout import Alias, AuthRecord
 from hypercore.store_connection import Allow, StoreConnection
 from hypercore.stored_log import StoredLog
-from hypercore.watching import CoreWatch
+from hypercore.watching import CoreWatch, FrozenWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,11 @@ class OpenStore:
         self.failures: dict[bytes, StorageError] = {}
         self.watches: WeakSet[CoreWatch] = WeakSet()
         self.group_watches: WeakSet[GroupWatch] = WeakSet()
+        self.frozen_watches: WeakSet[FrozenWatch] = WeakSet()
         self.is_closed = False
         self._own: dict[OpenLog, Core] = {}
         self._frozen: dict[bytes, Core] = {}
         """Cores that were frozen while they were open here, by discovery key, in that order."""
-
-        self._froze = trio.lowlevel.ParkingLot()
 
     def open_log(self, discovery_key: bytes, key_pair: KeyPair | None) -> OpenLog | None:
         """An open log, opened now if it is stored; its first handle keeps it open."""
@@ -247,7 +246,8 @@ class OpenStore:
             watch.end()
         for group_watch in self.group_watches:
             group_watch.end()
-        self._froze.unpark_all()
+        for frozen_watch in self.frozen_watches:
+            frozen_watch.end()
 
     def group_updated(self, log: StoredLog) -> None:
         group = log.rows.group
@@ -259,17 +259,15 @@ class OpenStore:
 
     def note_frozen(self, log: OpenLog) -> None:
         """Called by the log: its writer is known to have signed two histories."""
-        self._frozen.setdefault(log.discovery_key, self.own_handle(log))
-        self._froze.unpark_all()
+        if log.discovery_key not in self._frozen:
+            core = self._frozen[log.discovery_key] = self.own_handle(log)
+            for watch in self.frozen_watches:
+                watch.frozen(core)
 
-    async def frozen_cores(self) -> AsyncIterator[Core]:
+    def frozen_cores(self) -> FrozenWatch:
         """As `Corestore.frozen_cores`."""
-        told = 0
-        while True:
-            for core in list(self._frozen.values())[told:]:
-                told += 1
-                yield core
-            if self.is_closed:
-                return
-            if told == len(self._frozen):
-                await self._froze.park()
+        watch = FrozenWatch(self._frozen.values())
+        if self.is_closed:
+            watch.end()
+        self.frozen_watches.add(watch)
+        return watch

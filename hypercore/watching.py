@@ -1,6 +1,9 @@
-"""[trio] Cores as they get opened, for whoever wants to look at each."""
+"""[trio] Cores as they get opened or frozen, for whoever wants to look at each."""
 
 from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
 
 import trio
 
@@ -43,3 +46,36 @@ class CoreWatch:
             if self._is_over:
                 raise StopAsyncIteration
             await self._changed.park()
+
+
+class FrozenWatch:
+    """Cores that were found to be frozen, in that order; an iterator that may be dropped any time.
+
+    Each is given once, closed or not.
+    """
+
+    def __init__(self, found: Iterable[Core]) -> None:
+        """`found` are those before this was."""
+        self._found = deque(found)
+        self._is_over = False
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def frozen(self, core: Core) -> None:
+        self._found.append(core)
+        self._changed.unpark_all()
+
+    def end(self) -> None:
+        """The store is closed: there are no more."""
+        self._is_over = True
+        self._changed.unpark_all()
+
+    def __aiter__(self) -> FrozenWatch:
+        return self
+
+    async def __anext__(self) -> Core:
+        """Cancel: takes nothing."""
+        while not self._found:
+            if self._is_over:
+                raise StopAsyncIteration
+            await self._changed.park()
+        return self._found.popleft()

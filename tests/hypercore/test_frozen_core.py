@@ -159,6 +159,20 @@ async def test_a_store_tells_which_cores_are_frozen() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_who_listens_for_frozen_cores_may_stop_and_go_on() -> None:
+    async with open_corestore(None) as store:
+        writer = await open_writer(store, ONE)
+        frozen = store.frozen_cores()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await anext(frozen)
+        await writer.freeze(PROOF)
+        assert (await anext(frozen)).key == KEY
+        async for core in store.frozen_cores():
+            assert core.key == KEY
+            break  # what is left behind makes no warning, which would be an error here
+
+
 async def test_who_listens_for_frozen_cores_is_done_when_the_store_is_closed() -> None:
     async def listen(store: Corestore) -> None:
         async for _ in store.frozen_cores():
