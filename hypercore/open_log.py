@@ -459,6 +459,7 @@ class OpenLog:
             kept = shared_length(before, log.head, log.read_node)
         except StorageError as error:
             self.users.fail(error)
+            self.users.replaced(0)  # for all that is known
             self._wake()
             raise
         if kept < before.length:
