@@ -21,8 +21,13 @@ def lock_holder(path: Path) -> str:
         return "another process"
     if process == os.getpid():
         return "this process"
+    return f"process {process}{process_facts(process)}"
+
+
+def process_facts(process: int) -> str:
+    """Its command and since when it runs, in parentheses; empty where nothing tells."""
     facts = [fact for fact in (_command(process), _start(process)) if fact]
-    return f"process {process}" + (f" ({', '.join(facts)})" if facts else "")
+    return f" ({', '.join(facts)})" if facts else ""
 
 
 def locking_process(path: Path) -> int | None:

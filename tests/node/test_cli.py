@@ -306,7 +306,10 @@ async def test_a_node_that_is_still_starting_is_not_said_to_be_missing(
     arguments = ["status", "--data", str(tmp_path)]
     async with open_corestore(tmp_path / "corestore"):
         assert await trio.to_thread.run_sync(main, arguments) == ExitCode.NO_NODE
-    assert f"process {os.getpid()} has {tmp_path} open" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"process {os.getpid()} has {tmp_path} open" in error
+    assert "running since" in error, "by its command one sees whether it is a node at all"
+    assert "it is another command, or a node that is starting" in error
     assert await trio.to_thread.run_sync(main, arguments) == ExitCode.NO_NODE
     assert "no node is running" in capsys.readouterr().err
 
