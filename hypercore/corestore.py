@@ -19,7 +19,7 @@ from hypercore.crypto import Entropy, KeyPair, system_entropy
 from hypercore.crypto import discovery_key as derive_discovery_key
 from hypercore.encryption import BlockEncryption, choose_encryption
 from hypercore.errors import CopiedStore, StorageError, UsageError
-from hypercore.groups import GroupUpdate, GroupWatch
+from hypercore.groups import GroupUpdate, GroupWatch, check_group
 from hypercore.inventory import CoreSummaries, CoreSummary
 from hypercore.log_copy import copy_changes
 from hypercore.manifest import Manifest
@@ -148,12 +148,19 @@ class Corestore:
         return watch
 
     def group_updates(self, topic: bytes) -> list[bytes]:
-        """Keys of the cores of a group that ever changed, the last change first."""
+        """Keys of the cores of a group that ever changed, the last change first.
+
+        Raises: UsageError for what is no topic of a group.
+        """
         self._check_open()
+        check_group(topic)
         return self._store.catalog.group_updates(topic)
 
     def watch_group(self, topic: bytes) -> AsyncIterator[GroupUpdate]:
-        """Changes of open cores of a group from now on, by whoever made them."""
+        """Changes of open cores of a group from now on, by whoever made them.
+
+        Raises: UsageError for what is no topic of a group.
+        """
         self._check_open()
         watch = GroupWatch(topic)
         self._store.group_watches.add(watch)

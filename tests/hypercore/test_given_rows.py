@@ -125,6 +125,12 @@ async def test_nobody_waits_for_what_is_no_group() -> None:
             store.watch_group(b"short")
 
 
+async def test_what_is_no_group_is_not_said_to_have_no_cores() -> None:
+    async with open_corestore(None) as store:
+        with pytest.raises(UsageError, match="a group has 32 bytes"):
+            store.group_updates(b"short")
+
+
 def test_a_key_of_another_size_has_no_id() -> None:
     with pytest.raises(ValueError, match="32 bytes, not 33"):
         encode_id(bytes(33))
