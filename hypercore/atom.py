@@ -37,15 +37,19 @@ class Atom:
         draft = self._drafts.get(core.discovery_key)
         if draft is None:
             raise UsageError(f"core {core.discovery_key.hex()} is not one of this atom's")
+        self._check_going_on()
+        return draft
+
+    def _check_going_on(self) -> None:
+        """Raises: UsageError."""
         if self._is_over:
             raise UsageError("the atom is over: what was not committed is gone")
-        return draft
 
     async def flush(self) -> None:
         """Commit what was drafted so far, durably; the drafts go on from there.
 
-        Raises: UsageError when a core changed under the atom (peers can extend a core with
-        several signers), trio.ClosedResourceError when one was closed or removed; then
+        Raises: UsageError when the atom is over, or a core changed under it (peers can extend a
+        core with several signers), trio.ClosedResourceError when one was closed or removed; then
         nothing was done. StorageFailed. Cancel: all of it was written, or nothing.
         """
         self.commit()
@@ -53,6 +57,7 @@ class Atom:
 
     def commit(self) -> None:
         """As `flush`, without waiting for the disk."""
+        self._check_going_on()
         changed = {key: draft for key, draft in self._drafts.items() if draft.is_changed}
         for draft in changed.values():
             draft.sign()

@@ -12,6 +12,7 @@ truncate then append", which the original skips as not supported, works here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,20 @@ async def test_an_atom_reads_as_the_core_will_be_and_leaves_no_trace(
         with pytest.raises(UsageError, match="over"):
             change()
     await core.append(b"goes on")
+
+
+async def test_an_atom_that_was_left_with_an_exception_commits_nothing_later(
+    store: Corestore, core: Core
+) -> None:
+    with suppress(Abandoned):
+        async with store.atom(core) as atom:
+            atom[core].write_local({b"row": b"drafted"})
+            atom[core].clear(0, 1)
+            raise Abandoned
+    with pytest.raises(UsageError, match="over"):
+        await atom.flush()
+    assert core.get_local_value(b"row") is None
+    assert core.has(0)
 
 
 async def test_another_end_of_the_log(store: Corestore, core: Core) -> None:
