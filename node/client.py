@@ -63,10 +63,11 @@ class AdminAccess:
         except NotADirectoryError:
             raise VerbError(ExitCode.USAGE, f"{data} is no directory") from None
         except OSError as error:
+            advice = "; only the user that the node runs as can ask it"
             raise VerbError(
                 ExitCode.FAILED,
-                f"{admin_path(data)} cannot be read: {reason_of(error)}; only the user that the "
-                f"node runs as can ask it",
+                f"{admin_path(data)} cannot be read: {reason_of(error)}"
+                f"{advice if isinstance(error, PermissionError) else ''}",
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise VerbError(

@@ -329,6 +329,14 @@ def test_what_an_encoding_lacks_is_escaped(tmp_path: Path, monkeypatch: pytest.M
     assert json.loads(listed)["name"] == "Zürich"
 
 
+def test_an_access_file_that_is_none_is_no_question_of_users(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "admin.json").mkdir()
+    assert main(["status", "--data", str(tmp_path)]) == ExitCode.FAILED
+    assert capsys.readouterr().err.endswith("admin.json cannot be read: Is a directory\n")
+
+
 def test_debug_shows_the_traceback(beemesh: Beemesh) -> None:
     with pytest.raises(ConfigError):
         beemesh("status", "--config", "/nonexistent", "--debug")
