@@ -80,6 +80,11 @@ class Handle:
         if start < 0:
             raise OutOfRange(start, self.log.head.length)
 
+    def _check_blocks(self, blocks: Sequence[int]) -> None:
+        """Raises: as `check_start`, when one of them is below 0."""
+        ends = (*blocks[:1], *blocks[-1:]) if isinstance(blocks, range) else blocks
+        self.check_start(min(ends, default=0))
+
     # --- waiting for blocks ---------------------------------------------------------------------
 
     async def read_local(
@@ -234,11 +239,17 @@ class Handle:
         finally:
             replication.unwant_blocks(wanted)
 
+    def prefetch(self, indices: Iterable[int]) -> None:
+        """As `Core.prefetch`."""
+        self.check_open()
+        blocks = given_indices(indices)
+        self._check_blocks(blocks)
+        self.shared.replication.prefetch(blocks)
+
     def start_download(self, blocks: Iterable[int], order: Order) -> Download:
         """As `Core.downloading`."""
         blocks = given_indices(blocks)
-        ends = (*blocks[:1], *blocks[-1:]) if isinstance(blocks, range) else blocks
-        self.check_start(min(ends, default=0))
+        self._check_blocks(blocks)
         download = Download(
             blocks,
             order,

@@ -223,9 +223,9 @@ class ReadableCore(CoreFacts):
         """Ask for blocks that nobody waits for yet. A `range` may be of any length.
 
         As the next blocks of a reader; of many ranges those asked for last.
+        Raises: OutOfRange below 0.
         """
-        self._handle.check_open()
-        self.replication.prefetch(indices)
+        self._handle.prefetch(indices)
 
     async def download(
         self, start: int = 0, stop: int | None = None, *, keeper: bytes | None = None

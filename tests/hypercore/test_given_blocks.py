@@ -59,6 +59,8 @@ BELOW_ZERO: list[Callable[[Core], Awaitable[object] | object]] = [
     lambda core: downloaded(core, blocks=[2, -1]),
     lambda core: downloaded(core, blocks=range(2, -3, -1)),
     lambda core: core.get_many([0, -1]),
+    lambda core: core.prefetch(iter([1, -1])),
+    lambda core: core.snapshot().prefetch(range(-1, 1)),
 ]
 
 
