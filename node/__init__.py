@@ -14,6 +14,7 @@
 | `collector`, `open_files` | the process: its garbage, how much it may have open |
 | `failures` | how a failure is told, by the command and by a node |
 | `journal`, `tally` | log output, counts |
+| `visible_text` | text of others, as a terminal shows it |
 
 Nothing is re-exported here: every start of the command imports this module, and `--help` must not
 wait for an event loop and a database. Write `from node.daemon import open_node`.

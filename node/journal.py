@@ -7,13 +7,16 @@ library's logging under the name `beemesh`; it comes out in the same form.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import sys
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
+
+from node.visible_text import visible, visible_json
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -59,6 +62,19 @@ class _Seldom(logging.Filter):
         return True
 
 
+def _show(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What others have named is not obeyed by the terminal; a traceback stays in lines."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if key == "exception" else [value]
+            event[key] = "\n".join(map(visible, lines))
+    return event
+
+
+def _dump(event: structlog.typing.EventDict, **options: Any) -> str:
+    return visible_json(json.dumps(event, ensure_ascii=False, **options))
+
+
 def configure_journal(level: str, form: Literal["auto", "pretty", "json"]) -> None:
     """Set up once, before the first event; `auto` is pretty on a terminal, JSON elsewhere.
 
@@ -74,9 +90,10 @@ def configure_journal(level: str, form: Literal["auto", "pretty", "json"]) -> No
     ]
     renderer: structlog.typing.Processor
     if is_pretty:
+        enrich.append(_show)
         renderer = structlog.dev.ConsoleRenderer(pad_event_to=24, colors=is_terminal)
     else:
-        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+        renderer = structlog.processors.JSONRenderer(_dump)
     structlog.configure(
         processors=[*enrich, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),

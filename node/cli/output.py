@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,31 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from node.verbs import Result, decode_bytes
+from node.visible_text import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-
-_C1 = re.compile("[\x7f-\x9f]")
 
 _LAST_COLUMN = 20
 """So narrow may the last column of a table be before the table is given up."""
 
 
-def visible(text: str) -> str:
-    """The text with what a terminal would obey, such as an escape, as Python writes it.
-
-    Members choose their names and clients the types of their coValues.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
 def print_json(value: Mapping[str, object]) -> None:
     is_unicode = sys.stdout.encoding.lower().startswith("utf")
     text = json.dumps(value, ensure_ascii=not is_unicode)
-    # The rest of what terminals obey; JSON escapes by itself what is below.
-    print(_C1.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
+    print(visible_json(text), flush=True)
 
 
 def print_error(text: str) -> None:
