@@ -35,7 +35,7 @@ from node.cojson.room import Room, run_with_room
 from node.config import Config
 from node.disk_guard import DiskLimits, open_disk_guard
 from node.errors import ConfigError
-from node.identity import load_or_create_identity, read_passphrase
+from node.identity import load_member_identity, load_or_create_identity, read_passphrase
 from node.joining import Joining, choose_membership, parse_joins
 from node.keeping import open_keeper
 from node.listening import bound_port, dialable, open_endpoint, open_tcp
@@ -188,7 +188,8 @@ def _prepare(config: Config) -> _Self:
         )
     passphrase = read_passphrase()
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    identity = load_or_create_identity(config.key_path, passphrase)
+    open_identity = load_or_create_identity if stored is None else load_member_identity
+    identity = open_identity(config.key_path, passphrase)
     if not config.has_mesh:
         return _Self(identity, None, joining, admin_token, MemberBook())
     membership = choose_membership(

@@ -58,7 +58,26 @@ def load_or_create_identity(path: Path, passphrase: bytes | None = None) -> KeyP
     try:
         return _load(path, passphrase)
     except FileNotFoundError:
-        pass
+        return _create(path, passphrase)
+
+
+def load_member_identity(path: Path, passphrase: bytes | None = None) -> KeyPair:
+    """The key pair of a node that a mesh knows by it: none is made. Blocks on the disk.
+
+    Raises: ConfigError, also when there is no file.
+    """
+    try:
+        return _load(path, passphrase)
+    except FileNotFoundError:
+        # With a new one it would be a stranger that nobody lets in, and no founder any more.
+        raise ConfigError(
+            f"{path} is gone, and it is what this node's mesh knows it by: put it back from a "
+            f"backup. Without one this node is lost to its mesh: join with a ticket from an empty "
+            f"--data directory; `beemesh export` still reads what is in {path.parent}"
+        ) from None
+
+
+def _create(path: Path, passphrase: bytes | None) -> KeyPair:
     key = Ed25519PrivateKey.generate()
     encryption: KeySerializationEncryption = (
         BestAvailableEncryption(passphrase) if passphrase else NoEncryption()

@@ -15,7 +15,7 @@ from node.access.gate import Gate
 from node.config import Config
 from node.errors import reason_of
 from node.governing import Presence
-from node.identity import load_or_create_identity, read_passphrase
+from node.identity import load_member_identity, read_passphrase
 from node.listening import dialable
 from node.mesh.member_book import MemberBook, load_book, save_book
 from node.mesh.membership import Membership
@@ -201,7 +201,7 @@ class DirectorySeat:
             )
         self.membership = membership
         self.name = config.name
-        self.identity = load_or_create_identity(config.key_path, read_passphrase())
+        self.identity = load_member_identity(config.key_path, read_passphrase())
         self.book = load_book(config.members_path)
         self._config = config
 

@@ -168,7 +168,7 @@ def _perform(common: Common, verb: MeshVerb) -> Iterator[Result]:
     from node.governing import perform_on_mesh
     from node.keeping import DirectorySeat
 
-    if not config.key_path.exists():
+    if not (config.key_path.exists() or config.mesh_path.exists()):
         raise VerbError(
             ExitCode.NOT_FOUND,
             f"{config.data} holds no data: start with `beemesh up{at(config.data)}`",

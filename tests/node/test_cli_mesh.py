@@ -87,6 +87,16 @@ def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
     ]
 
 
+def test_nothing_is_signed_with_a_new_key_for_one_that_is_gone(
+    beemesh: Beemesh, tmp_path: Path
+) -> None:
+    founded(tmp_path / "data")
+    (tmp_path / "data" / "node.key").unlink()
+    code, _, error = beemesh("invite")
+    assert (code, "node.key is gone" in error) == (ExitCode.USAGE, True)
+    assert not (tmp_path / "data" / "node.key").exists()
+
+
 def test_a_grant_that_says_less_is_told_to_change_nothing(beemesh: Beemesh, tmp_path: Path) -> None:
     founded(tmp_path / "data")
     guest = STRANGER.public_key.hex()

@@ -107,6 +107,20 @@ async def test_a_store_that_is_gone_is_missed(tmp_path: Path) -> None:
         assert node.id == key
 
 
+async def test_a_key_that_is_gone_is_missed(tmp_path: Path) -> None:
+    """A restore that forgot it: with a new one its mesh would take the node for a stranger."""
+    async with open_node(config(tmp_path)) as node:
+        key = node.id
+    (tmp_path / "node.key").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"node\.key is gone.* put it back from a backup"):
+        async with open_node(config(tmp_path)):
+            pass
+    assert not (tmp_path / "node.key").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "node.key")
+    async with open_node(config(tmp_path)) as node:
+        assert node.id == key
+
+
 async def test_a_stop_in_the_middle_of_a_download_is_remembered(tmp_path: Path) -> None:
     """Its client claims all of it afterwards, and waited for the rest for ever."""
     ann, header = Author("ann"), map_header("large")

@@ -14,6 +14,7 @@ from hypercore.crypto import KeyPair
 from node.access.gate import Gate
 from node.config import load_config
 from node.governing import perform_on_mesh
+from node.identity import load_or_create_identity
 from node.keeping import DirectorySeat, MeshKeeper, open_keeper
 from node.mesh.membership import Membership
 from node.mesh.membership_file import MembershipText, load_membership, save_membership
@@ -67,6 +68,7 @@ async def test_what_cannot_be_written_is_said_to_count_or_not(
 
     mesh = Membership.found("bees", ADMIN.public_key)
     config = load_config({"data": tmp_path}, {})
+    load_or_create_identity(config.key_path)
     save_membership(config.mesh_path, mesh)
     verb = MeshRevoke("cd" * 32, "left")
     async with open_mesh_node(1, mesh) as node:
