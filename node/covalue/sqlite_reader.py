@@ -13,7 +13,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -35,7 +35,7 @@ from node.covalue.pieces import PieceBuilder, sessions_beyond
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import decode_fork
 from node.covalue.session_fork import SessionFork
-from node.covalue.sqlite_schema import add_stand_ins
+from node.covalue.sqlite_schema import add_stand_ins, check_version
 from node.covalue.store import LoadedPieces, StoredSession, StoredText, StoredValue
 from node.covalue.text_reading import MAX_TEXT_BYTES
 from node.covalue.totals import Totals
@@ -112,11 +112,12 @@ class SqliteReader:
     """One connection for reading, used by one thread at a time."""
 
     def __init__(self, path: Path, *, is_foreign: bool = False) -> None:
-        """A foreign file may be of any version, and in use; it is not changed.
+        """A foreign file may be of an older version, and in use; it is not changed.
 
         Raises: sqlite3.Error.
         """
         mode = _foreign_mode(path) if is_foreign else "rw"
+        self._tidied = path if is_foreign and not _has_journal(path) else None
         self._connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
@@ -124,7 +125,7 @@ class SqliteReader:
             check_same_thread=False,
         )
         with ExitStack() as unless_usable:
-            unless_usable.callback(self._connection.close)
+            unless_usable.callback(self.close)
             self._execute = self._connection.execute
             if is_foreign:
                 add_stand_ins(self._connection)
@@ -134,6 +135,8 @@ class SqliteReader:
 
     def close(self) -> None:
         self._connection.close()
+        if self._tidied is not None and _has_journal(self._tidied):
+            _tidy(self._tidied)
 
     def _read(self, what: str, question: Callable[[], _T]) -> _T:
         """One state of the file for all its queries; `what` is damaged if they fail."""
@@ -319,6 +322,11 @@ class SqliteReader:
         """Raises: CorruptStore when the tables that hold the values are not there."""
         self._read("tables", lambda: self._execute(_TABLES).fetchone())
 
+    def schema_version(self) -> int:
+        """How many of cojson's migrations the file has seen."""
+        (version,) = self._execute("PRAGMA user_version").fetchone()
+        return int(version)
+
     def unsynced_ids(self) -> list[RawCoId]:
         """As `CoValueStore.unsynced_ids`."""
         return self._ids_of("sync", _UNSYNCED)
@@ -363,9 +371,8 @@ def _foreign_mode(path: Path) -> str:
     read it. Where it cannot, and nobody has a log there, as who writes would, the file is read as
     it is, without a lock.
     """
-    file = path.resolve()  # what SQLite keeps beside it is not beside a link to it
-    beside = (file.with_name(file.name + ending) for ending in ("-wal", "-shm", "-journal"))
-    if os.access(file.parent, os.W_OK) or any(map(os.path.lexists, beside)):
+    file = path.resolve()
+    if os.access(file.parent, os.W_OK) or _has_journal(file):
         return "ro"
     return "ro&immutable=1" if _has_write_ahead_log(file) else "ro"
 
@@ -379,8 +386,24 @@ def _has_write_ahead_log(file: Path) -> bool:
         return False  # SQLite will say why
 
 
+def _has_journal(path: Path) -> bool:
+    file = path.resolve()  # what SQLite keeps beside it is not beside a link to it
+    beside = (file.with_name(file.name + ending) for ending in ("-wal", "-shm", "-journal"))
+    return any(map(os.path.lexists, beside))
+
+
+def _tidy(path: Path) -> None:
+    """Remove what reading has left beside a file that had nothing beside it.
+
+    SQLite does so itself when the last connection that may write is closed, and knows which is.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
+        connection.execute("PRAGMA user_version").fetchone()
+
+
 def open_foreign(path: Path) -> SqliteReader:
-    """Read a file of any version, which may be in use, without changing it. Blocks.
+    """Read a file of any version up to ours, which may be in use, without changing it. Blocks.
 
     Raises: FileNotFoundError; ConfigError when it is no file of cojson.
     """
@@ -391,6 +414,7 @@ def open_foreign(path: Path) -> SqliteReader:
         with ExitStack() as unless_usable:
             unless_usable.callback(reader.close)
             reader.check_tables()
+            check_version(path, reader.schema_version())
             unless_usable.pop_all()
     except (sqlite3.Error, CorruptStore) as error:
         reason = error.reason if isinstance(error, CorruptStore) else error

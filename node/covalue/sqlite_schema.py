@@ -182,12 +182,17 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("COMMIT")
 
 
-def _check_origin(connection: sqlite3.Connection, path: Path, version: int) -> None:
+def check_version(path: Path, version: int) -> None:
+    """Raises: ConfigError when nobody here knows what is in a file of that version."""
     if version > SCHEMA_VERSION:
         raise ConfigError(
             f"{path} has schema version {version}, written by a newer cojson: this node knows "
             f"versions up to {SCHEMA_VERSION}"
         )
+
+
+def _check_origin(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    check_version(path, version)
     query = "SELECT name FROM sqlite_master WHERE type = 'table'"
     tables = {name for (name,) in connection.execute(query)}
     # JavaScript may have stopped between the first tables.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from node.cojson.host import SyncHost, open_sync_host
 from node.covalue.content import Content, Transaction
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.sqlite_reader import open_foreign
 from node.covalue.sqlite_store import open_sqlite_store
 from node.covalue.store import CoValueStore
 from node.transfer import perform_transfer
@@ -179,6 +180,40 @@ async def test_files_of_any_version_are_read_as_they_are(tmp_path: Path) -> None
     async with open_host(tmp_path) as (host, _):
         assert summary(await transfer(host, ImportValues(str(source)))) == {"moved": 4}
     assert source.read_bytes() == before
+
+
+async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    await fill(source, *contents(0))
+    change(source, "PRAGMA user_version=99")
+    async with open_host(tmp_path) as (host, _):
+        with pytest.raises(VerbError, match="version 99, written by a newer cojson") as caught:
+            await transfer(host, ImportValues(str(source)))
+    assert caught.value.code is ExitCode.USAGE
+
+
+async def test_an_import_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
+    source = tmp_path / "server" / "file.db"
+    source.parent.mkdir()
+    await fill(source, *contents(0, 1))
+    before, changed = source.read_bytes(), source.stat().st_mtime_ns
+    async with open_host(tmp_path) as (host, _):
+        assert summary(await transfer(host, ImportValues(str(source)))) == {"moved": 4}
+    assert list(source.parent.iterdir()) == [source]
+    assert (source.read_bytes(), source.stat().st_mtime_ns) == (before, changed)
+
+
+async def test_an_import_leaves_a_server_that_came_meanwhile_its_log(tmp_path: Path) -> None:
+    source = tmp_path / "server" / "file.db"
+    source.parent.mkdir()
+    await fill(source, *contents(0, 1))
+    reader = open_foreign(source)
+    with closing(sqlite3.connect(source, isolation_level=None)) as server:
+        server.execute("INSERT INTO coValues (id, header) VALUES ('co_zNew', 'text')")
+        reader.close()
+        assert Path(f"{source}-wal") in list(source.parent.iterdir())
+        server.execute("INSERT INTO coValues (id, header) VALUES ('co_zNext', 'other')")
+    assert list(source.parent.iterdir()) == [source]
 
 
 @pytest.mark.parametrize(
