@@ -28,6 +28,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from contextlib import ExitStack
 from pathlib import Path
 
 from hypercore.errors import StorageFailed, StoreLocked
@@ -149,12 +150,21 @@ def prepare_file(path: Path) -> None:
     """Bring a file that is claimed to version 7, a new one too. Blocks.
 
     Raises: ConfigError when it is something else; StoreLocked while another program has it open;
-    StorageFailed.
+    StorageFailed. No new file is left then.
     """
+    is_new = not path.exists()
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise ConfigError(f"{path} cannot be opened for writing: {error.strerror}") from error
+    with ExitStack() as unless_usable:
+        if is_new:
+            unless_usable.callback(path.unlink)
+        _bring_up(path)
+        unless_usable.pop_all()
+
+
+def _bring_up(path: Path) -> None:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
         _prepare(connection, path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,31 @@ async def test_a_damaged_file(tmp_path: Path) -> None:
         async with open_sqlite_store(path):
             pass
     assert not is_open_here(path), f"still open: {caught.value}"
+
+
+async def test_no_file_is_left_of_one_that_could_not_be_made(tmp_path: Path) -> None:
+    """Found in use: an export onto a full disk left an empty file."""
+    with full_disk(), pytest.raises(StorageFailed):
+        async with open_sqlite_store(tmp_path / "new"):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+async def test_an_empty_file_of_somebody_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.touch()
+    with full_disk(), pytest.raises(StorageFailed):
+        async with open_sqlite_store(path):
+            pass
+    assert os.listdir(tmp_path) == ["empty"]
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file can grow."""
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
