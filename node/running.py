@@ -437,7 +437,7 @@ class Node:
             case MeshInvite() | MeshRevoke() | MeshMembers() | MeshInfo():
                 if self.keeper is None:
                     text = "this node is in no mesh: other nodes cannot read --store sqlite"
-                    raise VerbError(ExitCode.FAILED, text)
+                    raise VerbError(ExitCode.USAGE, text)
                 return perform_on_mesh(self.keeper, verb)
             case ImportValues() | ExportValues():
                 return perform_transfer(self.host, verb)

@@ -80,7 +80,7 @@ def append(
     elif lines:
         given = tuple(line.removesuffix(b"\n") for line in sys.stdin.buffer)
     else:
-        given = (sys.stdin.buffer.read(),)
+        given = (_read_block(),)
     for result in perform(common, CoreAppend(name, given)):
         if common.json:
             print_json(result)
@@ -89,6 +89,14 @@ def append(
                 f"{name} now has {result['length']} blocks; the first new one is {result['index']}"
             )
     return ExitCode.OK
+
+
+def _read_block() -> bytes:
+    """All of stdin; of nothing, as of a program that failed, none is made. Raises: VerbError."""
+    block = sys.stdin.buffer.read()
+    if not block:
+        raise VerbError(ExitCode.USAGE, 'stdin is empty: for a block of no bytes say ""')
+    return block
 
 
 def truncate(

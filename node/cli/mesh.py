@@ -41,6 +41,7 @@ def invite(
         Parameter(
             help="How long it lets in, and its bearer stay: 7d, 12h. Default: for good.",
             show_default=False,
+            allow_leading_hyphen=True,  # so that -1d is told to be no duration
         ),
     ] = None,
     member: Annotated[

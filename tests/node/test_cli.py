@@ -166,6 +166,17 @@ def test_stdin_is_a_block_or_lines(beemesh: Beemesh, monkeypatch: pytest.MonkeyP
     assert values == ["a\nb\n", "c", "", "d"]
 
 
+def test_a_block_of_no_bytes_is_asked_for_in_so_many_words(
+    beemesh: Beemesh, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Found in use: a pipe from a program that failed appended one."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    code, _, error = beemesh("core", "append", "log")
+    assert (code, "stdin is empty" in error) == (ExitCode.USAGE, True)
+    assert not (tmp_path / "data").exists()
+    assert beemesh.json("core", "append", "log", "")[0]["length"] == 1
+
+
 def test_bee_put_get_ls_info(beemesh: Beemesh) -> None:
     for key, value in (("b", "2"), ("a", "1"), ("ba", "3")):
         assert beemesh("bee", "put", "kv", key, value)[0] == 0

@@ -22,7 +22,21 @@ from node.daemon import open_node
 from node.errors import ConfigError
 from node.running import Node
 from node.storing import open_data_core
-from node.verbs import BeeGet, BeePut, CoreList, ExitCode, ListValues, Load, VerbError
+from node.verbs import (
+    BeeGet,
+    BeePut,
+    ChangePolicy,
+    CoreList,
+    ExitCode,
+    ListMirrors,
+    ListValues,
+    Load,
+    MeshInvite,
+    MeshMembers,
+    ShowSync,
+    Verb,
+    VerbError,
+)
 from node.web.metrics import build_registry, render_metrics
 from node.web.page import render_status
 from node.web.status import NodeStatus
@@ -91,6 +105,19 @@ async def test_a_node_over_sqlite_alone_has_no_mesh_and_says_so(tmp_path: Path) 
         (core,) = [result async for result in node.perform(CoreList())]
         assert core["name"] == "notes"
     assert sorted(os.listdir(tmp_path)) == ["corestore", "covalues.sqlite", "node.key"]
+
+
+@pytest.mark.parametrize(
+    "verb", [MeshMembers(), MeshInvite(), ChangePolicy(), ListMirrors(), ShowSync()]
+)
+async def test_whatever_needs_a_mesh_is_refused_alike_without_one(
+    tmp_path: Path, verb: Verb
+) -> None:
+    async with open_node(config(tmp_path, "sqlite")) as node:
+        with pytest.raises(VerbError, match="--store sqlite") as caught:
+            async for _ in node.perform(verb):
+                pass
+    assert caught.value.code is ExitCode.USAGE
 
 
 @pytest.mark.parametrize("store", ["bee", "hybrid"])
