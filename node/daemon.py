@@ -49,6 +49,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mirror_file import MirrorSpec, load_mirrors
 from node.mirrors import open_mirrors
 from node.pausing import pause_without_room
+from node.private_file import remove_scratch
 from node.relaying import RelayService
 from node.running import Addresses, Node
 from node.settings import Endpoint
@@ -96,6 +97,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         keep_cut_streams(config.cut_streams_path, host.cut_streams),
         _open_mesh(config, self, host, storing, store) as mesh,
     ):
+        await trio.to_thread.run_sync(_remove_scratch, config)
         node = Node(config, self.identity, store, storing, host, mesh, access)
         node.guard, node.room, node.admin_token = guard, room, self.admin_token
         async with AsyncExitStack() as stack:
@@ -173,6 +175,15 @@ async def _open_mesh(
         if storing.compacting is not None:
             storing.compacting.is_member = mesh.has_met
         yield mesh
+
+
+def _remove_scratch(config: Config) -> None:
+    """Of earlier runs: who has the store open is alone here. Blocks on the disk."""
+    for path in (
+        *(config.key_path, config.mesh_path, config.policy_path),
+        *(config.members_path, config.mirrors_path, config.admin_path),
+    ):
+        remove_scratch(path)
 
 
 def _prepare(config: Config) -> _Self:

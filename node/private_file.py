@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 from contextlib import suppress
@@ -28,3 +29,9 @@ def write_private(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def remove_scratch(path: Path) -> None:
+    """Remove what crashes have left of writing the file: keys may be in it. Blocks on the disk."""
+    for scratch in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        scratch.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
-from node.private_file import write_private
+from node.private_file import remove_scratch, write_private
 
 SAVE_SECONDS = 5.0
 _SAVE_SHARE = 50
@@ -120,12 +120,10 @@ async def save_usage(path: Path, usage: Usage) -> None:
 
 def remove_usage(path: Path) -> None:
     """Forget it, and what a crash left of writing it. Blocks on the disk."""
-    for scratch in path.parent.glob(f".{path.name}.*"):
-        scratch.unlink(missing_ok=True)
+    remove_scratch(path)
     path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str:
-    for scratch in path.parent.glob(f".{path.name}.*"):
-        scratch.unlink(missing_ok=True)  # of a save that a crash cut short
+    remove_scratch(path)
     return path.read_text("utf-8")

@@ -24,7 +24,7 @@ from node.cojson.cut_streams import CutStreams
 from node.cojson.stream_journal import StreamJournal, session_counts
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import SessionCounts
-from node.private_file import write_private
+from node.private_file import remove_scratch, write_private
 
 _VERSION = 1
 _log = structlog.get_logger(__name__)
@@ -78,8 +78,7 @@ def _write(path: Path, values: Mapping[RawCoId, SessionCounts]) -> None:
 
 def _read(path: Path) -> Mapping[RawCoId, SessionCounts]:
     """Raises: OSError, UnicodeDecodeError, DecodeError."""
-    for scratch in path.parent.glob(f".{path.name}.*"):
-        scratch.unlink(missing_ok=True)  # of a save that a crash cut short
+    remove_scratch(path)
     try:
         match json.loads(path.read_text("utf-8")):
             case {"version": int(version), "values": dict(values)} if version == _VERSION:

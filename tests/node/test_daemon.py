@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -119,6 +121,28 @@ async def test_a_key_that_is_gone_is_missed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").rename(tmp_path / "node.key")
     async with open_node(config(tmp_path)) as node:
         assert node.id == key
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from node.private_file import write_private
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+write_private(Path(sys.argv[1]), b"a secret")
+"""
+
+
+async def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    names = ["mesh.toml", "node.key", "policy.toml"]
+    for name in names:
+        command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path / name)]
+        killed = await trio.run_process(command, check=False)
+        assert killed.returncode == -signal.SIGKILL
+    left = sorted(os.listdir(tmp_path))
+    assert [name.rpartition(".")[0] for name in left] == [f".{name}" for name in names]
+    async with open_node(config(tmp_path)):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["corestore", "mesh.toml", "node.key"]
 
 
 async def test_a_stop_in_the_middle_of_a_download_is_remembered(tmp_path: Path) -> None:
