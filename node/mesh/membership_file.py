@@ -28,6 +28,13 @@ from node.private_file import write_private
 
 T = TypeVar("T")
 
+_KEYS = frozenset(
+    {
+        *("name", "secret", "encrypted", "data_secret"),
+        *("grant", "admins", "granted", "revoked"),
+    }
+)
+
 
 class MembershipText:
     """The text of `mesh.toml`, again and again: what has not changed is put into words once.
@@ -93,6 +100,12 @@ def parse_membership(text: str, source: str = "mesh.toml") -> Membership:
     """
     try:
         values = tomllib.loads(text)
+        if unknown := values.keys() - _KEYS:
+            # The next change to the file would lose it.
+            raise ConfigError(
+                f"{source}: unknown key {min(unknown)!r}: a newer version may have written it; "
+                f"start that one, or mend the file"
+            )
         name = values["name"]
         if not isinstance(name, str) or not is_mesh_name(name):
             raise ValueError("name: 1 to 128 printable characters wanted")

@@ -33,6 +33,7 @@ _KEYS = frozenset(
         *("max_value_bytes", "max_age_seconds", "peers"),
     }
 )
+_RULE_KEYS = frozenset({"direction", "day_bytes", "month_bytes"})
 
 
 def follow_texts(prefixes: Iterable[str], owners: Iterable[OwnerRule]) -> list[str]:
@@ -122,6 +123,8 @@ def save_policy(path: Path, policy: ReplicaPolicy, configured: str) -> None:
 def _peer_rule(name: str, value: object) -> PeerRule:
     if not isinstance(value, dict):
         raise ValueError(f"peers.{name}: a table wanted")
+    if unknown := value.keys() - _RULE_KEYS:
+        raise ValueError(f"peers.{name}: unknown key {min(unknown)!r}")
     return PeerRule(
         Direction(str(value.get("direction", Direction.BOTH))),
         _bound(value, "day_bytes"),

@@ -293,6 +293,7 @@ def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
         ("\udcff", "cannot be read: it is no UTF-8 text"),
         ("name = 1", ": name: 1 to 128 printable characters wanted"),
         ('name = "x"', " lacks 'secret': restore it"),
+        (f"{format_membership(founded())}quorum = 2", ": unknown key 'quorum': a newer version"),
     ):
         path.write_text(text, errors="surrogateescape")
         with pytest.raises(ConfigError, match=f"^{path} ?{match}"):

@@ -80,6 +80,7 @@ def test_a_rule_that_an_older_node_took_is_read_and_can_be_taken_back() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "[peers.lan]\nhour_bytes = 1",
         "replicate = ",
         'replicate = "some"',
         "pin = 3",
