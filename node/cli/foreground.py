@@ -66,7 +66,8 @@ def _signals() -> list[signal.Signals]:
 
 
 async def _serve(config: Config, as_json: bool) -> None:
-    is_first = not config.key_path.exists()
+    # A start that was refused, as with a ticket that is over, leaves keys and nothing else.
+    is_first = not (config.key_path.exists() and config.corestore_path.exists())
     async with open_node(config) as node:
         try:
             if as_json:

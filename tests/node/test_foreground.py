@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from node.client import AdminAccess
+from node.verbs import ExitCode
 from tests.node.test_web_admin import ask
 from tests.support.running_node import environment
 
@@ -68,6 +69,20 @@ async def test_a_service_lives_on_at_a_hangup_and_keeps_secrets_out_of_its_journ
     assert TOKEN not in text
     assert "beemesh1" not in text, "a ticket lets in whoever reads it"
     assert f"`beemesh invite --data {tmp_path / 'data'}` prints one" in text
+
+
+async def test_keys_that_a_refused_start_has_left_are_new_to_the_next(tmp_path: Path) -> None:
+    refused = await start(tmp_path, "--join", "127.0.0.1:1", stderr=subprocess.DEVNULL)
+    assert await refused.wait() == ExitCode.USAGE
+    process = await start(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert process.stdout is not None
+        with trio.fail_after(60):
+            said = bytes(await process.stdout.receive_some())
+        assert b"is up, with new keys" in said
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_a_node_needs_none_of_its_streams(tmp_path: Path) -> None:
@@ -172,11 +187,11 @@ logging.getLogger("trio").error("another")
     assert "exception" not in told[0]
 
 
-async def start(tmp_path: Path, **streams: Any) -> trio.Process:
+async def start(tmp_path: Path, *more: str, **streams: Any) -> trio.Process:
     """A node on `tmp_path`, at ports that it picks."""
     options = [
         *("--data", str(tmp_path / "data"), "--discovery", "off", "--mesh", "127.0.0.1:0"),
-        *("--ws", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
+        *("--ws", "127.0.0.1:0", "--admin", "127.0.0.1:0", *more),
     ]
     command = [sys.executable, "-m", "node", "up", *options]
     return await trio.lowlevel.open_process(command, env=environment(), **streams)
