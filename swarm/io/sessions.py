@@ -44,6 +44,7 @@ class Changes:
     def __init__(self) -> None:
         self._wake = Wakeup()
         self._changed = trio.Event()
+        self._is_closed = False
 
     def note(self) -> None:
         self._wake.set()
@@ -51,8 +52,16 @@ class Changes:
         self._changed = trio.Event()
 
     async def wait(self) -> None:
-        """Return at the next one."""
-        await self._changed.wait()
+        """Return at the next one. Raises: ClosedResourceError when there will be none."""
+        if not self._is_closed:
+            await self._changed.wait()
+        if self._is_closed:
+            raise trio.ClosedResourceError
+
+    def close(self) -> None:
+        """There will be no more."""
+        self._is_closed = True
+        self._changed.set()
 
     async def wait_for_dialer(self) -> None:
         """Return at the next one that the dialer, which is one task, has not seen."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -111,7 +111,8 @@ class Swarm:
         first are announced all the time, and the others in turns, each for an hour. Returns at
         once; `wait_announced` waits for the network.
 
-        Raises: ValueError for neither server nor client, and for what is no topic.
+        Raises: ValueError for neither server nor client, and for what is no topic; TypeError for
+        what is no bytes.
         Cancel: joined, or not, but never half.
         """
         if not (is_server or is_client):
@@ -167,6 +168,7 @@ class Swarm:
     async def wait_changed(self) -> None:
         """Return at the next change of connections, peers or the statistics about them.
 
+        Raises: ClosedResourceError when the swarm is closed, also meanwhile.
         Cancel: nothing changes.
         """
         await self._changes.wait()
@@ -176,7 +178,7 @@ class Swarm:
     def add_peer(self, host: str, port: int, public_key: bytes | None = None) -> None:
         """Keep a connection with whoever listens there; with a key, only if they prove it.
 
-        Raises: ValueError for no port, or no key.
+        Raises: ValueError for no port, or no key; TypeError for a key that is no bytes.
         """
         if not 0 <= port < 65536:
             raise ValueError(f"{port} is no port")
@@ -208,7 +210,7 @@ class Swarm:
 
         It is dialed a few times, and kept a connection with if it proves that key.
 
-        Raises: ValueError for no address, URL or key.
+        Raises: ValueError for no address, URL or key; TypeError for a key that is no bytes.
         """
         _check_bytes("a public key", public_key)
         if isinstance(where, str):
@@ -384,6 +386,9 @@ class Swarm:
 
 
 def _check_bytes(what: str, value: bytes) -> None:
+    """Raises: TypeError, ValueError."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{what} is bytes, not {type(value).__name__}")
     if len(value) != KEY_BYTES:
         raise ValueError(f"{what} has {KEY_BYTES} bytes, not {len(value)}")
 
@@ -429,27 +434,30 @@ async def open_swarm(
     entrance = Entrance(key_pair, sessions, changes)
     dialer = Dialer(key_pair, book, sessions, changes, hyperdht, relays, max_dials, entropy)
     swarm = Swarm(key_pair, listeners, book, sessions, changes, hyperdht, relays, entropy)
-    async with open_background_nursery() as nursery:
-        if listen is not None:
-            _log.debug("listening on %s", ", ".join(map(format_address, swarm.addresses)))
-            nursery.start_soon(partial(trio.serve_listeners, entrance.accept, listeners))
-        nursery.start_soon(sessions.run)
-        nursery.start_soon(dialer.run)
-        if watches_network:
-            watch = await nursery.start(_run_network_watch)
-            nursery.start_soon(swarm._watch_network, watch)
-        if hyperdht is not None:
-            nursery.start_soon(swarm._use_table, hyperdht)
-        if lan and listen is not None:
-            from swarm.io.mdns import open_mdns  # costs 60 ms, for nothing without the LAN
+    with closing(changes):
+        async with open_background_nursery() as nursery:
+            if listen is not None:
+                _log.debug("listening on %s", ", ".join(map(format_address, swarm.addresses)))
+                nursery.start_soon(partial(trio.serve_listeners, entrance.accept, listeners))
+            nursery.start_soon(sessions.run)
+            nursery.start_soon(dialer.run)
+            if watches_network:
+                watch = await nursery.start(_run_network_watch)
+                nursery.start_soon(swarm._watch_network, watch)
+            if hyperdht is not None:
+                nursery.start_soon(swarm._use_table, hyperdht)
+            if lan and listen is not None:
+                from swarm.io.mdns import open_mdns  # costs 60 ms, for nothing without the LAN
 
-            host, port = swarm.addresses[0]
-            async with open_mdns(name, host, port, interfaces=interfaces, entropy=entropy) as mdns:
-                swarm._mdns = mdns
-                nursery.start_soon(swarm._watch_neighbors, mdns)
+                host, port = swarm.addresses[0]
+                async with open_mdns(
+                    name, host, port, interfaces=interfaces, entropy=entropy
+                ) as mdns:
+                    swarm._mdns = mdns
+                    nursery.start_soon(swarm._watch_neighbors, mdns)
+                    yield swarm
+            else:
                 yield swarm
-        else:
-            yield swarm
 
 
 async def _run_network_watch(

@@ -14,6 +14,7 @@ from swarm import (
     MalformedPacket,
     PeerState,
     Source,
+    Swarm,
     open_connection,
     open_swarm,
 )
@@ -48,6 +49,32 @@ async def test_a_static_peer_is_dialed_and_both_run_their_handlers() -> None:
             statistics = left.swarm.statistics()
             assert (statistics.connections, statistics.dials) == (1, 1)
             assert statistics.bytes_sent > 0
+
+
+async def test_who_waits_for_changes_of_a_swarm_hears_that_it_is_closed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    told: list[str] = []
+
+    async def wait(swarm: Swarm) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await swarm.wait_changed()
+        told.append("closed")
+
+    async def end_at_once(_: Connection) -> None:
+        return
+
+    with trio.fail_after(30):
+        async with (
+            trio.open_nursery() as nursery,
+            open_swarm(SMALL, end_at_once, listen=None) as swarm,
+        ):
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(wait, swarm)
+            await trio.testing.wait_all_tasks_blocked()
+            assert told == []
+        await wait(swarm)
+    assert told == ["closed"] * 2
 
 
 async def test_a_peer_that_comes_back_is_connected_again() -> None:
@@ -117,6 +144,8 @@ async def test_what_is_no_topic_port_or_key_is_refused_at_once() -> None:
     async with open_party(SMALL) as left:
         with pytest.raises(ValueError, match="a topic has 32 bytes, not 5"):
             await left.swarm.join(b"topic")
+        with pytest.raises(TypeError, match="a topic is bytes, not str"):
+            await left.swarm.join("a" * 32)  # type: ignore[arg-type]  # as a program without types
         with pytest.raises(ValueError, match="65536 is no port"):
             left.swarm.add_peer(LOOPBACK, 65536)
         with pytest.raises(ValueError, match="a public key has 32 bytes, not 64"):
