@@ -62,6 +62,12 @@ class GroupCommit:
     """
 
     def __init__(self, durability: Durability, sync: Callable[[], None]) -> None:
+        """Raises: TypeError."""
+        if not isinstance(durability, Durability):
+            raise TypeError(
+                f"durability is a Durability, as Durability.parse makes of text, "
+                f"not {type(durability).__name__}"
+            )
         self.durability = durability
         self.failure: StorageFailed | None = None
         self._sync = sync

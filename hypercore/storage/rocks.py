@@ -83,8 +83,9 @@ class RocksStorage:
     ) -> None:
         """Open the store in directory `path`; make it unless `read_only`.
 
-        Raises: StoreLocked, CopiedStore, CorruptStorage, StorageError.
+        Raises: StoreLocked, CopiedStore, CorruptStorage, StorageError, TypeError.
         """
+        self._group = GroupCommit(durability, self._sync)
         self.path = path
         self._read_only = read_only
         self._why_read_only = why_read_only if read_only else ""
@@ -106,7 +107,6 @@ class RocksStorage:
         """How many need every commit synced."""
         self._closing = threading.Lock()
         self._compacting = threading.Lock()
-        self._group = GroupCommit(durability, self._sync)
         if failure is not None:
             self._group.fail(failure)
 

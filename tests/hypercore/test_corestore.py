@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -430,3 +431,12 @@ async def test_connected_peers_can_follow_a_pruned_log() -> None:
                 await core.prune()
             assert await copy.get(99) == b"log 49"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_store_that_cannot_be_opened_as_was_asked_is_not_left_open(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"as Durability\.parse makes of text, not str"):
+        async with open_corestore(tmp_path, durability="commit"):  # type: ignore[arg-type]  # text
+            pass
+    assert os.listdir(tmp_path) == []
+    async with open_corestore(tmp_path, durability=Durability.parse("commit")):
+        pass
