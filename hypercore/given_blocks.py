@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 
-from hypercore.errors import BlockTooLarge
+from hypercore.errors import BlockTooLarge, OutOfRange
 
 MAX_BLOCK_BYTES = 15 << 20
 """What JavaScript takes; a secret stream's message has room for 16 MiB."""
+
+
+INDEX_ERRORS = (AttributeError, TypeError, struct.error)
+"""What reading raises for an index that no block can have, which only then is looked at."""
 
 
 def given_blocks(blocks: bytes | Sequence[bytes]) -> Sequence[bytes]:
@@ -31,6 +36,14 @@ def given_blocks(blocks: bytes | Sequence[bytes]) -> Sequence[bytes]:
 def given_indices(indices: Iterable[int]) -> Sequence[int]:
     """Numbers of blocks, which are looked at more than once."""
     return indices if isinstance(indices, range | list | tuple) else list(indices)
+
+
+def check_index(index: int, length: int) -> None:
+    """Raises: TypeError for what is no number, OutOfRange for one that no block can have."""
+    if not isinstance(index, int):
+        raise TypeError(f"the index of a block is int, not {type(index).__name__}")
+    if not 0 <= index < 1 << 64:
+        raise OutOfRange(index, length)
 
 
 def _is_sequence(given: object) -> bool:

@@ -22,7 +22,7 @@ from hypercore.errors import (
     SnapshotNotAvailable,
 )
 from hypercore.events import CoreEvents
-from hypercore.given_blocks import given_indices
+from hypercore.given_blocks import INDEX_ERRORS, check_index, given_indices
 from hypercore.handle import COST_BYTES
 from hypercore.inclusion_proof import InclusionProof, build_inclusion_proof, roots_at
 from hypercore.log import earlier_head
@@ -70,7 +70,7 @@ class ReadableCore(CoreFacts):
         return block
 
     def get_local(self, index: int) -> bytes | None:
-        """One block if it is here. Raises: OutOfRange below 0, DamagedBlock."""
+        """One block if it is here. Raises: OutOfRange below 0, DamagedBlock, TypeError."""
         if self._handle.is_closed:
             self._handle.check_open()
         if index < 0:
@@ -80,6 +80,9 @@ class ReadableCore(CoreFacts):
             block = self._read_block(index)
         except CorruptStorage as error:
             raise shared.damaged(index, str(error)) from error
+        except INDEX_ERRORS:
+            check_index(index, self._log.head.length)
+            raise
         if block is None:
             shared.check_absent(index)
             return None
@@ -148,6 +151,9 @@ class ReadableCore(CoreFacts):
         except CorruptStorage as error:
             self._forget_damaged(shared.damaged(index, str(error)), wait)
             block = None
+        except INDEX_ERRORS:
+            check_index(index, self._log.head.length)
+            raise
         if block is None:
             return (await self._handle.fetch_stored((index,), wait=wait))[index]
         await self._handle.spend(1 + len(block) // COST_BYTES)

@@ -10,7 +10,7 @@ from hypercore.byte_search import find_byte
 from hypercore.byte_stream import ByteStream
 from hypercore.encoded import EncodedLog
 from hypercore.errors import CorruptStorage, DamagedBlock, OutOfRange, SnapshotNotAvailable
-from hypercore.given_blocks import given_indices
+from hypercore.given_blocks import INDEX_ERRORS, check_index, given_indices
 from hypercore.handle import COST_BYTES, Handle
 from hypercore.log import Head
 from hypercore.open_log import OpenLog
@@ -123,6 +123,9 @@ class Snapshot:
                 block = self._history.read_lost_block(index)
         except CorruptStorage as error:
             raise shared.damaged(index, str(error)) from error
+        except INDEX_ERRORS:
+            check_index(index, self.head.length)
+            raise
         if block is None and is_intact:
             shared.check_absent(index)
         return None if block is None else shared.decrypted(index, block)

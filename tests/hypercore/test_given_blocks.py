@@ -61,6 +61,16 @@ BELOW_ZERO: list[Callable[[Core], Awaitable[object] | object]] = [
     lambda core: core.get_many([0, -1]),
     lambda core: core.prefetch(iter([1, -1])),
     lambda core: core.snapshot().prefetch(range(-1, 1)),
+    lambda core: core.prefetch([0, -1]),
+    lambda core: core.prefetch(range(-3, 2)),
+    lambda core: core.snapshot().prefetch([-1]),
+]
+READINGS: list[Callable[[Core, Any], Awaitable[object] | object]] = [
+    lambda core, index: core.get(index),
+    lambda core, index: core.get_many([index]),
+    lambda core, index: core.get_local(index),
+    lambda core, index: core.get_stored(index),
+    lambda core, index: core.snapshot().get(index),
 ]
 
 
@@ -81,6 +91,19 @@ async def test_there_is_no_block_below_zero(
             await core.append([b"one", b"two"])
         with pytest.raises(OutOfRange, match="is outside"):
             await attempt(call, core)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+async def test_an_index_that_no_block_can_have_is_refused_as_what_it_is(
+    reading: Callable[[Core, Any], Awaitable[object] | object],
+) -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="log")
+        await core.append(b"one")
+        with pytest.raises(TypeError, match="the index of a block is int, not float"):
+            await attempt(lambda core: reading(core, 0.0), core)
+        with pytest.raises(OutOfRange, match="is outside"):
+            await attempt(lambda core: reading(core, 2**64), core)
 
 
 async def test_a_live_download_from_anywhere_is_looked_at_at_once() -> None:
