@@ -59,6 +59,15 @@ class Index(Generic[K, V]):
         if not self.name or "\0" in self.name:
             raise UsageError(f"{self.name!r} is no name for an index")
 
+    def terms_of(self, key: K, value: V | None) -> set[bytes]:
+        """Raises: TypeError when `terms` gives something else, and what it raises."""
+        given: Iterable[object] = self.terms(key, value)
+        found = set(given)
+        terms = {term for term in found if isinstance(term, bytes)}
+        if isinstance(given, bytes) or len(terms) < len(found):
+            raise TypeError(f"the terms of index {self.name!r} are to be a list of bytes")
+        return terms
+
 
 class BuildProgress(NamedTuple):
     """How far the building of an index has come: `rows` are in it."""
@@ -207,7 +216,7 @@ class IndexedBee(Generic[K, V]):
         rows = [entry async for entry in stored]
         entries = batch.entries(index)
         for seq, key, value in rows:
-            for term in set(index.terms(self.decode_key(key, seq), value)):
+            for term in index.terms_of(self.decode_key(key, seq), value):
                 await entries.put(_entry_key(term, key), b"")
         if len(rows) < BUILT_AT_ONCE:
             return _Built(state.revision, _Stage.COMPLETE, state.rows + len(rows))
@@ -332,8 +341,8 @@ class IndexedBatch(Generic[K, V]):
         encoded = self._indexed.bee.key_encoding.encode(key)
         changes = []
         for index in self._indexed.indexes.values():
-            before = set() if old is None else set(index.terms(key, old.value))
-            after = set() if new is None else set(index.terms(key, new.value))
+            before = set() if old is None else index.terms_of(key, old.value)
+            after = set() if new is None else index.terms_of(key, new.value)
             entries = self.entries(index)
             for terms, comes in ((before - after, False), (after - before, True)):
                 changes += [(entries, _entry_key(term, encoded), comes) for term in sorted(terms)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pytest
 import trio
@@ -350,6 +351,24 @@ async def test_terms_that_are_none_leave_the_row_as_it_was() -> None:
     assert [entry.key async for entry in indexed.rows.range()] == [b"a"]
     for name, term in (("first", b"any"), ("term", b"good")):
         assert [entry.value for entry in await indexed.by(name).get(term)] == [b"good"]
+
+
+@pytest.mark.parametrize("given", [b"DE", b"", ["DE"], [b"DE", 7]])
+async def test_terms_that_are_no_list_of_bytes_are_named(given: Any) -> None:
+    bee = Bee(BeeLog())
+    await bee.sub("rows").put(b"a", b"there before")
+    indexed = IndexedBee(bee, [Index("country", lambda _key, _value: given)])
+    for change in (build_all, put_row):
+        with pytest.raises(TypeError, match="terms of index 'country' are to be a list of bytes"):
+            await change(indexed)
+
+
+async def build_all(indexed: IndexedBee[bytes, bytes]) -> None:
+    _ = [progress async for progress in indexed.build()]
+
+
+async def put_row(indexed: IndexedBee[bytes, bytes]) -> None:
+    await indexed.put(b"b", b"row")
 
 
 async def test_tasks_that_share_a_read_or_a_build() -> None:
