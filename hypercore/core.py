@@ -66,7 +66,9 @@ class Core(ReadableCore):
         Raises: trio.ClosedResourceError.
         """
         self._handle.check_open()
-        return Core(self._shared, is_read_only=read_only or self._handle.is_read_only)
+        core = Core(self._shared, is_read_only=read_only or self._handle.is_read_only)
+        core._handle.belong_to(self._handle.owner)
+        return core
 
     @asynccontextmanager
     async def exclusive_session(self) -> AsyncIterator[Core]:

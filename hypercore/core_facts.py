@@ -6,7 +6,7 @@ from hypercore.bitfield import Bitfield
 from hypercore.core_info import CoreInfo, CoreStatistics
 from hypercore.crypto import KeyPair
 from hypercore.fork_proof import ForkProof
-from hypercore.handle import Handle
+from hypercore.handle import Handle, HandleOwner
 from hypercore.log import Head
 from hypercore.manifest import Manifest
 from hypercore.open_log import OpenLog
@@ -25,6 +25,10 @@ class CoreFacts:
         self._handle = Handle(shared, is_weak=is_weak, is_read_only=is_read_only)
         self._shared = shared
         self._log = shared.log
+
+    def belong_to(self, owner: HandleOwner) -> None:
+        """Be closed when the owner ends; as are the sessions and snapshots that are made of it."""
+        self._handle.belong_to(owner)
 
     @property
     def key(self) -> bytes:

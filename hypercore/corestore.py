@@ -104,8 +104,9 @@ class Corestore:
             async with store.session() as mine:
                 core = await mine.get(name="log")
 
-        When the block ends, what was opened through it and is still open is closed, and it opens
-        nothing more. Others go on with theirs. Namespaces of a session belong to it.
+        When the block ends, what was opened through it and is still open is closed, with sessions
+        and snapshots of it, and it opens nothing more. Others go on with theirs. Namespaces of a
+        session belong to it.
 
         Cancel: as the end of the block.
         """
@@ -340,7 +341,7 @@ class Corestore:
 
     def _own(self, core: Core) -> Core:
         if self._session is not None:
-            self._session.add(core)
+            core.belong_to(self._session)
         return core
 
     def atom(self, *cores: Core) -> AbstractAsyncContextManager[Atom]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import trio
 
@@ -33,6 +34,12 @@ APPEND_COST = 16
 COST_BYTES = 16_384
 
 
+class HandleOwner(Protocol):
+    """Whose end closes handles; `store_session.StoreSession` is one."""
+
+    def add(self, handle: Handle) -> None: ...
+
+
 class Handle:
     """Keeps an open log open, and gets the blocks that its user waits for."""
 
@@ -52,6 +59,13 @@ class Handle:
         self._failure: Exception | None = shared.log.frozen_error
         self.history: PinnedHistory | None = None
         """What a snapshot keeps; it goes with the handle."""
+        self.owner: HandleOwner | None = None
+
+    def belong_to(self, owner: HandleOwner | None) -> None:
+        """Be closed when the owner ends, as what is made of this handle from now on is."""
+        self.owner = owner
+        if owner is not None:
+            owner.add(self)
 
     def check(self) -> None:
         """Raises: trio.ClosedResourceError, StorageFailed."""

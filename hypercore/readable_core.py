@@ -313,7 +313,7 @@ class ReadableCore(CoreFacts):
     def snapshot(self) -> Snapshot:
         """The log as it is now, and stays there whatever happens to it; to be closed."""
         self._handle.check_open()
-        return Snapshot(self._shared, self._log.head)
+        return Snapshot(self._shared, self._log.head, self._handle.owner)
 
     async def checkout(self, length: int, *, wait: bool = True) -> Snapshot:
         """The log as it was when it had `length` blocks; to be closed.
@@ -326,7 +326,7 @@ class ReadableCore(CoreFacts):
         while (head := earlier_head(self.head, length, self._log.read_node)) is None:
             await self._handle.fetch((length - 1,), wait=wait)
         self._handle.check_open()
-        return Snapshot(self._shared, head)
+        return Snapshot(self._shared, head, self._handle.owner)
 
     def events(self) -> CoreEvents:
         """What happens to the log from now on, as long as this handle is open; see `events`."""

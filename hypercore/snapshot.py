@@ -11,7 +11,7 @@ from hypercore.byte_stream import ByteStream
 from hypercore.encoded import EncodedLog
 from hypercore.errors import CorruptStorage, DamagedBlock, OutOfRange, SnapshotNotAvailable
 from hypercore.given_blocks import INDEX_ERRORS, check_index, given_indices
-from hypercore.handle import COST_BYTES, Handle
+from hypercore.handle import COST_BYTES, Handle, HandleOwner
 from hypercore.log import Head
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
@@ -28,10 +28,11 @@ class Snapshot:
     closed, and, once the log was cut, what was cut off on the disk.
     """
 
-    def __init__(self, shared: OpenLog, head: Head) -> None:
+    def __init__(self, shared: OpenLog, head: Head, owner: HandleOwner | None) -> None:
         """Raises: trio.ClosedResourceError."""
         self.head = head
         self._handle = Handle(shared)
+        self._handle.belong_to(owner)
         self._shared = shared
         self._history = self._handle.history = PinnedHistory(shared.log, head)
 

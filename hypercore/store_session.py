@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypercore.core import Core
+from hypercore.handle import Handle
 
 _FEWEST_LOOKED_THROUGH = 64
 
@@ -11,13 +11,13 @@ class StoreSession:
     """Made by `Corestore.session`."""
 
     def __init__(self) -> None:
-        self._opened: list[Core] = []
+        self._opened: list[Handle] = []
         self._limit = _FEWEST_LOOKED_THROUGH
         self.is_closed = False
 
-    def add(self, core: Core) -> None:
-        """It was opened through this session."""
-        self._opened.append(core)
+    def add(self, handle: Handle) -> None:
+        """It was opened through this session, or made of what was."""
+        self._opened.append(handle)
         if len(self._opened) > self._limit:
             # Those that the user closed; seldom enough to cost little for each core.
             self._opened = [opened for opened in self._opened if not opened.is_closed]
@@ -27,6 +27,4 @@ class StoreSession:
         """Close what is still open of it."""
         self.is_closed = True
         while self._opened:
-            core = self._opened.pop()
-            if not core.is_closed:
-                core.release()
+            self._opened.pop().close()

@@ -181,6 +181,21 @@ async def test_a_session_closes_what_was_opened_through_it(store: Corestore) -> 
     assert await again.get(0) == b"by another one"
 
 
+async def test_a_session_closes_what_was_made_of_what_it_opened(store: Corestore) -> None:
+    """session of hypercore sessions are tracked in corestore sessions."""
+    shared = await store.get(name="log")
+    await shared.append(b"x")
+    async with store.session() as session:
+        core = await session.get(name="log")
+        one = core.session()
+        two = one.session()
+        snapshot, checkout = two.snapshot(), await two.checkout(1)
+    for made in (one, two, snapshot, checkout):
+        with pytest.raises(trio.ClosedResourceError):
+            await made.get(0)
+    assert await shared.session().get(0) == b"x"
+
+
 async def test_a_session_with_a_core_that_another_user_has(store: Corestore) -> None:
     async with store.session() as one, store.session() as other:
         await one.get(name="log")
