@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 from dataclasses import asdict
 from typing import Annotated
@@ -45,7 +44,7 @@ def bootstrap(
     Nodes that are started with --discovery dht --bootstrap HOST:PORT find one another through it,
     and no public node is asked anything. Ctrl-C or SIGTERM stops it.
     """
-    from swarm.dht.bootstrap import parse_bootstrap
+    from swarm.dht.bootstrap import is_ipv4, parse_bootstrap
 
     try:
         node = parse_bootstrap(address)
@@ -53,17 +52,9 @@ def bootstrap(
         raise ConfigError(str(error)) from None
     if node.address is None:
         raise ConfigError(f"{address!r}: others need an IPv4 address, not a name")
-    if bind is not None and not _is_ipv4(bind):
+    if bind is not None and not is_ipv4(bind):
         raise ConfigError(f"--bind: {bind!r} is no IPv4 address, which is without a port here")
     return trio.run(_run_bootstrap, node.address[0], node.port, bind, others or [], common.json)
-
-
-def _is_ipv4(text: str) -> bool:
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return True
 
 
 async def _run_bootstrap(

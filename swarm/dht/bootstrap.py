@@ -42,13 +42,14 @@ def parse_bootstrap(node: str | Address) -> BootstrapNode:
     if not name or not 0 < port < 2**16:
         raise ValueError(f"a bootstrap node is HOST:PORT, not {node!r}")
     if suggested:
-        if not _is_ipv4(suggested):
+        if not is_ipv4(suggested):
             raise ValueError(f"{suggested!r} is not an IPv4 address")
         return BootstrapNode(name, port, (suggested, port))
-    return BootstrapNode(name, port, (name, port) if _is_ipv4(name) else None)
+    return BootstrapNode(name, port, (name, port) if is_ipv4(name) else None)
 
 
-def _is_ipv4(text: str) -> bool:
+def is_ipv4(text: str) -> bool:
+    """Whether it is an address, without a port."""
     try:
         ipaddress.IPv4Address(text)
     except ValueError:

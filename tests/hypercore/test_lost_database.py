@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from hypercore import Core, Corestore, CorruptStorage, StorageFailed, StoreSuspended, open_corestore
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file can grow."""
-    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+from tests.support.full_disk import full_disk
 
 
 async def fill(store: Corestore) -> Core:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from node.covalue.sqlite_reader import open_foreign
 from node.covalue.sqlite_store import open_sqlite_store
 from node.errors import ConfigError
 from tests.support.authors import Author
+from tests.support.full_disk import full_disk
 from tests.support.stores import Appender
 
 PAGE_BYTES = 4096
@@ -76,14 +75,3 @@ async def test_an_empty_file_of_somebody_is_left(tmp_path: Path) -> None:
         async with open_sqlite_store(path):
             pass
     assert os.listdir(tmp_path) == ["empty"]
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file can grow."""
-    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
