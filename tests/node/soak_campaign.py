@@ -5,7 +5,7 @@ for half a minute, write, delete and stream without a pause, at one node and the
 are killed. A line each time: what the nodes take of memory, files and disk. Their memory first
 grows to what their caches may have; in the second half it may grow by `--kb-per-value` only, since
 members remember what others announce. At the end each must hold all that it acknowledged to the
-last clients.
+last clients. Caches take some minutes to fill: ten at least tell something.
 
 What a library loses counts, too, and is seen by nothing else: found so were 224 bytes for each look
 at an empty set, 300 MB an hour.
@@ -18,7 +18,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -35,14 +35,15 @@ CLIENT_SECONDS = 30.0
 async def facts(node: RunningNode) -> dict[str, float]:
     client = AdminClient.find(node.data)
     assert client is not None
-    values = (await trio.to_thread.run_sync(client.status))["covalues"]
+    status = await trio.to_thread.run_sync(client.status)
+    values, disk = status["covalues"], status["disk"]
     assert isinstance(values, int)
-    disk, _ = lib.disk_usage(node.data)
+    assert isinstance(disk, Mapping)
     return {
         "mb": round(resident_mb(node), 1),
         "values": values,
         "files": len(os.listdir(f"/proc/{node.process.pid}/fd")),
-        "disk_mb": disk >> 20,
+        "disk_mb": disk["used_bytes"] >> 20,
         "cpu_s": round(processor_seconds(node), 1),
     }
 
