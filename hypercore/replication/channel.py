@@ -68,11 +68,7 @@ class RemoteOpen(Protocol):
     """A channel that the remote opened and nobody here has opened yet."""
 
     @property
-    def protocol(self) -> str: ...
-    @property
     def id(self) -> bytes | None: ...
-    @property
-    def handshake(self) -> bytes: ...
 
     def is_waiting(self) -> bool:
         """Whether it was neither answered nor taken back."""

@@ -119,7 +119,6 @@ class Gate:
     def judge(
         self,
         origin: Origin | None,
-        co_id: RawCoId,
         header: CoValueHeader,
         appends: Mapping[CoSessionId, SessionAppend],
         *,

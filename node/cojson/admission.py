@@ -65,9 +65,7 @@ class Admission:
         has_parts = bool(verified.appends) or begins
         if self._access is None or not has_parts:
             return
-        ruling = self._access.judge(
-            _origin(delivery), delivery.content.co_id, header, verified.appends, is_new=is_new
-        )
+        ruling = self._access.judge(_origin(delivery), header, verified.appends, is_new=is_new)
         if ruling.value is not None:
             verified.refusals.append(ruling.value)
             verified.keeps_header = False

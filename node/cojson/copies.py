@@ -133,7 +133,7 @@ class CopyGate:
             return message
         match message:
             case Known(co_id, known, _) if known.header:
-                if not self._hold(peer_id, co_id, known, durable):
+                if not self._hold(peer_id, co_id, known):
                     return Overdue(peer_id)
             case Load(co_id, known) if known.header:
                 pass
@@ -174,9 +174,7 @@ class CopyGate:
         for co_id in list(self._by_peer.get(peer_id, ())):
             self._release(peer_id, co_id)
 
-    def _hold(
-        self, peer_id: str, co_id: RawCoId, known: KnownState, durable: KnownState | None
-    ) -> bool:
+    def _hold(self, peer_id: str, co_id: RawCoId, known: KnownState) -> bool:
         waiting = self._held_back.setdefault(co_id, {})
         if peer_id not in waiting:
             if self._count >= MAX_HELD_BACK:

@@ -42,14 +42,12 @@ class Eraser:
         may_erase: Callable[[RawCoId], Awaitable[bool]],
         *,
         access: Gatekeeper | None = None,
-        pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self.erased_values = 0
         self.erased_transactions = 0
         self._store = store
         self._may_erase = may_erase
         self._access = access
-        self._pause_seconds = pause_seconds
         self._reclaims_at = -math.inf
         self._is_unreclaimed = False
         self._wake = Wakeup()
@@ -68,7 +66,7 @@ class Eraser:
             await self.erase_pending()
             with trio.move_on_at(self._reclaims_at if self._is_unreclaimed else math.inf):
                 await self._wake.wait()
-            await trio.sleep(self._pause_seconds)
+            await trio.sleep(PAUSE_SECONDS)
 
     async def erase_pending(self) -> None:
         """One run over all that is pending now; gives the room back if that is due.

@@ -77,7 +77,6 @@ class Gatekeeper(Protocol):
     def judge(
         self,
         origin: Origin | None,
-        co_id: RawCoId,
         header: CoValueHeader,
         appends: Mapping[CoSessionId, SessionAppend],
         *,

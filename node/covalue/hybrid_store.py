@@ -83,7 +83,7 @@ class HybridStore:
             await self._bring_together(note_copied)
             self._caught_up.set()
 
-    async def _bring_together(self, note_copied: NoteCopied = lambda _: None) -> None:
+    async def _bring_together(self, note_copied: NoteCopied) -> None:
         """Copy what either lacks, if their totals differ. Raises: as `catch_up`."""
         totals = await self._sqlite.totals()
         if totals != self._bee.totals():

@@ -62,11 +62,6 @@ class Receipt(Protocol):
         ...
 
     @property
-    def partly(self) -> Mapping[RawCoId, str]:
-        """Why some sessions of these were refused; others were kept."""
-        ...
-
-    @property
     def waiting(self) -> Collection[RawCoId]:
         """What something that it depends on is not here for."""
         ...
