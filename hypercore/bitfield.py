@@ -180,19 +180,3 @@ class Bitfield:
             page = self._pages.get(number)
             parts.append(bytes((high - low) // 8) if page is None else page[low:high].tobytes())
         return b"".join(parts)
-
-    def load_words(self, start: int, words: bytes) -> None:
-        """Overwrite [start, start + 8 * len(words)) with what `to_words` gave."""
-        bits = bitarray(endian="little")
-        bits.frombytes(words)
-        stop = start + len(bits)
-        for number in pages_of(start, stop):
-            first = number << _SHIFT
-            low, high = max(start - first, 0), min(stop - first, PAGE_BITS)
-            part = bits[first + low - start : first + high - start]
-            page = self._pages.get(number)
-            if page is None:
-                if not part.any():
-                    continue
-                page = self._pages[number] = bitarray(PAGE_BITS, endian="little")
-            page[low:high] = part

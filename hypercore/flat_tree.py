@@ -4,7 +4,7 @@
       1       5
     0   2   4   6   ...
 
-Depth 0 are the leaves; `depth` d and `offset` o (counted from the left) give the index
+Depth 0 are the leaves; the subtree of depth d with o others to its left has the index
 (1 + 2o) * 2**d - 1.
 
 Source: flat-tree 1.13.0.
@@ -12,7 +12,6 @@ Source: flat-tree 1.13.0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NewType
 
 TreeIndex = NewType("TreeIndex", int)
@@ -21,14 +20,6 @@ TreeIndex = NewType("TreeIndex", int)
 
 def depth(index: int) -> int:
     return (~index & (index + 1)).bit_length() - 1
-
-
-def offset(index: int) -> int:
-    return index >> (depth(index) + 1)
-
-
-def node_at(depth: int, offset: int) -> TreeIndex:
-    return TreeIndex(((1 + 2 * offset) << depth) - 1)
 
 
 def parent(index: int) -> TreeIndex:
@@ -110,10 +101,3 @@ def growth(start: int, stop: int) -> list[TreeIndex]:
                 grown.append(other)
             index = parent(index)
     return grown
-
-
-def ancestors(index: int) -> Iterator[TreeIndex]:
-    """Parent, grandparent and so on, without end."""
-    while True:
-        index = parent(index)
-        yield TreeIndex(index)

@@ -33,7 +33,6 @@ from hypercore.proof_request import (
     UpgradeRequest,
     answered_upgrade,
     plan_parts,
-    plan_proof,
 )
 from hypercore.verifier import Verifier
 
@@ -50,8 +49,6 @@ __all__ = [
     "UpgradeProof",
     "UpgradeRequest",
     "build_proof",
-    "missing_nodes",
-    "plan_proof",
     "verify_hash_path",
     "verify_proof",
 ]
@@ -193,23 +190,6 @@ def _read(indices: Sequence[TreeIndex] | None, read_node: NodeReader) -> list[Me
             raise InvalidRequest(f"tree node {index} is not here")
         nodes.append(node)
     return nodes
-
-
-def missing_nodes(index: TreeIndex, head: Head, read_node: NodeReader) -> int:
-    """How many levels to climb from `index` to a stored node: the `nodes` of a request.
-
-    0 when the index is beyond our tree: then an upgrade brings it, and proves it.
-    """
-    stop = 2 * head.length
-    half = ~index & (index + 1)
-    if index + half > stop:
-        return 0
-    levels = 0
-    while index + half <= stop and read_node(index) is None:
-        levels += 1
-        index = TreeIndex((index | half) & ~(half << 1))
-        half <<= 1
-    return levels
 
 
 def verify_proof(

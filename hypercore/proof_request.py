@@ -74,23 +74,6 @@ class ProofPlan:
     upgrade: list[TreeIndex] = field(default_factory=list)
     additional: list[TreeIndex] = field(default_factory=list)
 
-    def indices(self) -> list[TreeIndex]:
-        return [*(self.node or ()), *(self.seek or ()), *self.upgrade, *self.additional]
-
-
-def plan_proof(
-    request: ProofRequest, head: Head, prologue: Prologue | None = None
-) -> list[TreeIndex]:
-    """The tree nodes that `build_proof` will read, to fetch them ahead in one go.
-
-    With a seek it is a guess: what a seek reads depends on sizes.
-
-    Raises: InvalidRequest.
-    """
-    if request.seek is not None:
-        request = ProofRequest(request.fork, request.block, request.hash, upgrade=request.upgrade)
-    return plan_parts(request, head, lambda _: None, answered_upgrade(request, prologue)).indices()
-
 
 def answered_upgrade(request: ProofRequest, prologue: Prologue | None) -> UpgradeRequest | None:
     """The upgrade that is answered: whoever lacks a part of the prologue gets it from 0."""

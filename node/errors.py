@@ -1,9 +1,8 @@
 """What can go wrong in a node, told by whose fault it is.
 
 NodeError
-  ConfigError        the configuration is wrong: nothing was started
-  CoValueRejected    a client or member sent what does not verify: nothing of it was kept
-  CorruptStore       what this node stored itself is damaged
+  ConfigError   the configuration is wrong: nothing was started
+  CorruptStore  what this node stored itself is damaged
 """
 
 from __future__ import annotations
@@ -22,15 +21,6 @@ def reason_of(error: OSError | ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is no UTF-8 text"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-class CoValueRejected(NodeError):
-    """Content that does not verify. Nothing of it was kept."""
-
-    def __init__(self, co_id: str, reason: str) -> None:
-        super().__init__(f"{co_id}: {reason}")
-        self.co_id = co_id
-        self.reason = reason
 
 
 class CorruptStore(NodeError):

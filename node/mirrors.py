@@ -28,7 +28,7 @@ from node.notation import parse_address
 from node.verbs import AddMirror, ExitCode, ListMirrors, RemoveMirror, Result, VerbError
 from node.web.status import MirrorStatus
 from swarm.io.swarm import Swarm
-from swarm.io.tasks import Wakeup, open_background_nursery
+from swarm.io.tasks import open_background_nursery
 from swarm.known_peer import Source
 
 KIND_SECONDS = 30.0
@@ -67,7 +67,6 @@ class Mirrors:
         self._dialed_anyway: frozenset[tuple[str, int]] = frozenset()
         self._is_paused = False
         self._lock = trio.Lock()
-        self._retry = Wakeup()
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._mirrors

@@ -113,10 +113,6 @@ class Inflight:
     def newest_first(self) -> Iterator[InflightRequest]:
         return reversed(self._requests.values())
 
-    def oldest(self) -> list[InflightRequest]:
-        """The request that waits longest, if there is one."""
-        return [request for request, _ in zip(self, range(1), strict=False)]
-
     def get(self, request_id: int) -> InflightRequest | None:
         return self._requests.get(request_id)
 

@@ -31,10 +31,6 @@ class Door:
         self._proxies = [ipaddress.ip_network(text, strict=False) for text in proxies]
 
     @property
-    def token_names(self) -> list[str]:
-        return self._tokens.names
-
-    @property
     def needs_token(self) -> bool:
         return self._needs_token
 

@@ -73,11 +73,6 @@ class Role(StrEnum):
         return self is Role.ADMIN
 
     @property
-    def can_administer(self) -> bool:
-        """May set keys and links, and the roles of most members."""
-        return self is Role.ADMIN or self is Role.MANAGER
-
-    @property
     def is_inheritable(self) -> bool:
         """Whether who has it in a parent has a role in the group that links to it."""
         return self in _INHERITABLE

@@ -36,7 +36,6 @@ class GroupView:
         self._events: list[Event] = []
         self._counts: dict[CoSessionId, int] = {}
         self._names: dict[str, str] = {}
-        self._parents: set[RawCoId] = set()
         self._name_bytes = 0
 
     @property
@@ -52,11 +51,6 @@ class GroupView:
     def events(self) -> Sequence[Event]:
         """In the order in which they came; only ever appended to."""
         return self._events
-
-    @property
-    def parents(self) -> frozenset[RawCoId]:
-        """Every group that anybody ever named as a parent, with the right to or without."""
-        return frozenset(self._parents)
 
     @property
     def size_bytes(self) -> int:
@@ -94,9 +88,7 @@ class GroupView:
             return
         kind, subject, value = change
         subject = self._name(subject)
-        if kind is ChangeKind.PARENT:
-            self._parents.add(RawCoId(subject))
-        elif kind is ChangeKind.WRITE_KEY:
+        if kind is ChangeKind.WRITE_KEY:
             value = self._name(value)
         made_at = javascript_time(transaction.made_at)
         self._events.append(Event(made_at, session_id, index, GroupChange(kind, subject, value)))

@@ -38,18 +38,6 @@ async def read_covalue(
     return list((await read_pieces(tree, co_id, known or NOTHING, None)).pieces)
 
 
-async def read_known_state(tree: Tree, co_id: RawCoId) -> KnownState | None:
-    """What the bee says it holds; None when the value is not there.
-
-    Raises, Cancel: as `read_covalue`.
-    """
-    reader = ValueReader(co_id, NOTHING)
-    await _read_range(tree, reader, summary_range(co_id))
-    if reader.header is None:
-        return None
-    return KnownState(True, {key: item.count for key, item in reader.sessions.items()})
-
-
 async def read_value(
     tree: Tree, co_id: RawCoId, *, is_tombstone: bool = False
 ) -> StoredValue | None:

@@ -86,10 +86,6 @@ class ReplicaPolicy:
             return Why.OWNER, rule.text
         return (Why.EVERYTHING, "all") if self.everything else None
 
-    def keeps(self, co_id: str, owners: Owners = ()) -> bool:
-        """Whether it is kept though no client asked for it."""
-        return self.reason(co_id, owners) is not None
-
     def select(self, subscribed: frozenset[RawCoId]) -> frozenset[RawCoId]:
         """The single ids that we want to hear of, when clients subscribed to these."""
         wanted = (subscribed | self.pinned) - self.denied

@@ -148,10 +148,6 @@ class Grant:
         """Whether its issuer signed it, for this mesh; whether that is an admin is not asked."""
         return verify(self._signable(mesh_key), self.signature, self.issuer)
 
-    def is_for(self, member_id: bytes, unix_seconds: float) -> bool:
-        in_time = self.expiry is None or unix_seconds < self.expiry
-        return in_time and self.member in {None, member_id}
-
     def encode(self) -> bytes:
         return pack_fields(*self.fields)
 

@@ -288,11 +288,6 @@ class Trust:
         summary = self.membership.ledger(self._clock()).summary
         return list(split_records(summary, records)) if records else []
 
-    def change(self, membership: Membership) -> None:
-        """Have this be so from now on: who is shut out by it goes at once."""
-        self.membership = membership
-        self._judge_all()
-
     async def wait_changed(self) -> None:
         """Return when there is something to be saved; for one task. Cancel: nothing is lost."""
         await self._changed.wait()

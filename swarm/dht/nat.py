@@ -51,11 +51,6 @@ class NatSampler:
         """Our public address, if it is the same for everybody."""
         return None if self.host is None or self.port is None else (self.host, self.port)
 
-    @property
-    def is_randomized(self) -> bool:
-        """Whether every destination sees another port."""
-        return self.host is not None and self.port is None
-
     def add(self, seen_as: Address) -> None:
         self._samples.append(seen_as)
         threshold = len(self._samples) - _tolerance(len(self._samples))

@@ -186,10 +186,6 @@ class Query:
         if not self._is_cautious:
             self._consider_table()
 
-    @property
-    def is_finished(self) -> bool:
-        return self._state is _State.FINISHED
-
     def start(self) -> list[QueryOutput]:
         return self._walk_on()
 

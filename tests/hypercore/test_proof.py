@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from hypercore.encoding import encode_array, encode_buffer, encode_uint
 from hypercore.errors import InvalidProof, InvalidSignature
-from hypercore.flat_tree import TreeIndex
 from hypercore.log import EMPTY_HEAD, Changeset
 from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.merkle import MerkleNode, encode_node
@@ -26,8 +25,6 @@ from hypercore.proof import (
     SeekRequest,
     UpgradeRequest,
     build_proof,
-    missing_nodes,
-    plan_proof,
     verify_proof,
 )
 from hypercore.verifier import Verifier
@@ -120,29 +117,6 @@ def test_proofs_of_js_verify() -> None:
     assert refused == 5
 
 
-def test_the_plan_is_what_building_reads() -> None:
-    for vector in PROOFS:
-        request = request_of(vector["request"])
-        if vector["error"] or request.seek is not None:
-            continue
-        read: list[int] = []
-
-        def read_node(index: int, read: list[int] = read) -> MerkleNode | None:
-            read.append(index)
-            return WRITER.nodes.get(index)
-
-        build_proof(request, WRITER.head, read_node, block_of(request))
-        assert plan_proof(request, WRITER.head) == read
-
-
-def test_the_plan_of_a_seek_is_the_plan_without_it() -> None:
-    for vector in PROOFS:
-        request = request_of(vector["request"])
-        if request.seek is not None and not vector["error"]:
-            plan = plan_proof(request, WRITER.head)
-            assert plan == plan_proof(replace(request, seek=None), WRITER.head)
-
-
 # --- honest proofs of every shape -------------------------------------------------------
 
 
@@ -203,22 +177,7 @@ def test_seeks_lead_to_the_block(stop: int, start: int, place: int, data: st.Dat
     assert_true(changes)
 
 
-@pytest.mark.parametrize("length", range(65))
-def test_missing_nodes_climbs_to_what_is_stored(length: int) -> None:
-    reader = reader_of(WRITER, length)
-    expected = {
-        block_index: count.bit_length() - 1
-        for first, count in slow.roots(length)
-        for block_index in range(first, first + count)
-    }
-    for index in range(64):
-        # Beyond the tree nothing is missing: an upgrade will prove it.
-        assert reader.missing(2 * index) == expected.get(index, 0)
-
-
 def test_a_stored_node_needs_no_path() -> None:
-    assert missing_nodes(TreeIndex(0), EMPTY_HEAD, NOTHING.get) == 0
-    assert WRITER.missing(6) == 0
     changes = verify_proof(
         WRITER.answer(block=BlockRequest(3, 0)), WRITER.head, WRITER.nodes.get, None
     )
@@ -321,7 +280,6 @@ def test_any_request_is_answered_or_invalid(request_: ProofRequest, length: int)
         if request_.block is not None:
             block = tree.blocks.get(request_.block.index)
         try:
-            plan_proof(request_, tree.head)
             build_proof(request_, tree.head, tree.nodes.get, block)
         except InvalidRequest:
             continue
@@ -333,7 +291,6 @@ def test_an_empty_log_answers_with_nothing() -> None:
         ProofRequest(0, upgrade=UpgradeRequest(0, 1)),
     ):
         assert build_proof(request, EMPTY_HEAD, NOTHING.get) == Proof(0)
-        assert plan_proof(request, EMPTY_HEAD) == []
     assert verify_proof(Proof(0), EMPTY_HEAD, NOTHING.get, None) == Changeset()
 
 

@@ -183,7 +183,9 @@ class SimulatedNode:
             return False
         if co_id in self.sync.subscribed_ids():
             return True
-        return not self.policy.is_bounded and self.policy.keeps(co_id, truth.owners(co_id))
+        if self.policy.is_bounded:
+            return False
+        return self.policy.reason(co_id, truth.owners(co_id)) is not None
 
     def denies(self, co_id: RawCoId, truth: Truth) -> bool:
         """Whether it takes nothing of this value from other nodes."""

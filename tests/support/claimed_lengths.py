@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hypercore.crypto import KeyPair
-from hypercore.flat_tree import node_at, right_span, sibling
+from hypercore.flat_tree import TreeIndex, right_span, sibling
 from hypercore.log import Changeset, Head
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode, leaf_node, parent_node
@@ -14,7 +14,7 @@ from hypercore.verifier import Verifier
 
 def claimed_length(key_pair: KeyPair, depth: int) -> Changeset:
     """A signed head of 2**`depth` blocks, for the empty log of that sole signer."""
-    root = MerkleNode(node_at(depth, 0), 1 << 50, bytes(32))
+    root = MerkleNode(TreeIndex((1 << depth) - 1), 1 << 50, bytes(32))
     return _signed(key_pair, root, Changeset(nodes=[root]))
 
 

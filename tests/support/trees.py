@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hypercore import flat_tree
 from hypercore.crypto import KeyPair
-from hypercore.flat_tree import TreeIndex
 from hypercore.log import EMPTY_HEAD, Changeset, Head, append, stale_nodes, truncate
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
@@ -17,7 +17,6 @@ from hypercore.proof import (
     SeekRequest,
     UpgradeRequest,
     build_proof,
-    missing_nodes,
     verify_proof,
 )
 from hypercore.verifier import Verifier
@@ -82,7 +81,16 @@ class Tree:
         return changes
 
     def missing(self, index: int) -> int:
-        return missing_nodes(TreeIndex(index), self.head, self.nodes.get)
+        """Levels to climb from a tree node to one that is here; 0 beyond the tree.
+
+        What is beyond it an upgrade will prove.
+        """
+        levels = 0
+        if any(flat_tree.contains(root.index, index) for root in self.head.roots):
+            while index not in self.nodes:
+                index = flat_tree.parent(index)
+                levels += 1
+        return levels
 
 
 def writer_of(blocks: Sequence[bytes]) -> Tree:

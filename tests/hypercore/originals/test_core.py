@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import pytest
 
-from hypercore.flat_tree import TreeIndex
 from hypercore.log import EMPTY_HEAD
-from hypercore.proof import Proof, build_proof, missing_nodes, verify_proof
+from hypercore.proof import Proof, build_proof, verify_proof
 from hypercore.proof_request import BlockRequest, ProofRequest, UpgradeRequest
+from hypercore.replication.inflight import Inflight
 from hypercore.storage.memory import MemoryStorage
 from hypercore.stored_log import StoredLog
 from hypercore.verifier import Verifier
@@ -101,8 +101,8 @@ def test_verify(storage: MemoryStorage) -> None:
     take(reader, proof_of(log, ProofRequest(0, upgrade=UpgradeRequest(0, 2))))
     assert reader.head == log.head
     assert reader.head.signature == log.head.signature
-    count = missing_nodes(TreeIndex(2), reader.head, reader.read_node)
-    take(reader, proof_of(log, ProofRequest(0, block=BlockRequest(1, count))))
+    levels, _ = Inflight().plan_path(1, reader.read_node)
+    take(reader, proof_of(log, ProofRequest(0, block=BlockRequest(1, levels))))
     assert reader.rows.read_block(1) == b"b"
     assert open_log(reader.rows.storage).head == log.head
 

@@ -20,7 +20,7 @@ import pytest
 
 from hypercore import Durability, open_corestore
 from hypercore.errors import OutOfRange
-from hypercore.flat_tree import TreeIndex, full_roots
+from hypercore.flat_tree import full_roots
 from hypercore.fork_search import ForkSearch
 from hypercore.inclusion_proof import roots_at
 from hypercore.log import EMPTY_HEAD
@@ -31,7 +31,6 @@ from hypercore.proof import (
     Proof,
     SeekRequest,
     UpgradeRequest,
-    missing_nodes,
     verify_proof,
 )
 from hypercore.seek import byte_offset, seek_from_roots
@@ -71,10 +70,9 @@ def block(index: int, nodes: int) -> BlockRequest:
     return BlockRequest(index, nodes)
 
 
-def test_missing_nodes() -> None:
+def test_nodes_outside_of_the_tree() -> None:
     tree = Tree()
     tree.append([bytes((index,)) for index in range(8)])
-    assert missing_nodes(TreeIndex(0), tree.head, tree.nodes.get) == 0
     # The original's `byteOffset` throws for a node outside of the tree.
     assert roots_at(8, tree.head, tree.nodes.get) == list(tree.head.roots)
     with pytest.raises(OutOfRange):

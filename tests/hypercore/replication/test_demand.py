@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap64
 
-from hypercore.bitfield import Bitfield
+from hypercore.bitfield import PAGE_BITS, PAGE_BYTES, Bitfield
 from hypercore.replication.demand import PIECE_BLOCKS, Demand, Priority
 from hypercore.replication.messages import Range
 from hypercore.replication.remote import RemotePeer
@@ -159,7 +159,8 @@ def test_what_nobody_has_is_passed_over() -> None:
 def test_every_other_block_is_wanted_as_fast_as_all() -> None:
     """What is left of a log that was swept: to look for each run of one block took four seconds."""
     store, length = Store(), 2**21
-    store.bitfield.load_words(0, b"\x55" * (length // 8))
+    for page in range(length // PAGE_BITS):
+        store.bitfield.load_page(page, b"\x55" * PAGE_BYTES)
     peer, demand = remote_peer(), Demand(store)
     demand.want(range(length))
     store.bitfield.looks = 0

@@ -60,13 +60,6 @@ def test_what_changes_no_role_is_counted_and_not_kept() -> None:
     assert view.add(FIRST, 5, [change(6, BOB.account_id)])
 
 
-def test_parents_are_all_that_were_ever_named() -> None:
-    view, parent = view_of(), group_header(BOB.account_id, "parent").id
-    view.add(BOB.session_id(), 0, [change(1, f"parent_{parent}", "revoked")])
-    view.add(FIRST, 0, [change(2, "parent_co_zshort", "extend")])
-    assert view.parents == {parent}
-
-
 def test_times_are_those_of_javascript() -> None:
     view = view_of()
     view.add(FIRST, 0, [change(2**53 + 1, "a"), change(2**64 - 1, "b"), change(2**53 - 1, "c")])

@@ -26,25 +26,24 @@ OWNER = OwnerRule(OwnerKind.GROUP, "co_zOwner")
 
 def test_policies() -> None:
     lazy, everything = ReplicaPolicy.parse("lazy"), ReplicaPolicy.parse("all")
-    assert not lazy.keeps(A)
-    assert everything.keeps(A)
+    assert lazy.reason(A) is None
+    assert everything.reason(A) == (Why.EVERYTHING, "all")
     with pytest.raises(ValueError, match="neither"):
         ReplicaPolicy.parse("some")
     mixed = ReplicaPolicy(pinned=frozenset([A]), prefixes=(B[:10],), owners=frozenset([OWNER]))
     assert mixed.reason(A) == (Why.PINNED, A)
     assert mixed.reason(B) == (Why.PREFIX, f"prefix:{B[:10]}")
-    assert not mixed.keeps(C)
+    assert mixed.reason(C) is None
     assert mixed.reason(C, ["co_zOwner"]) == (Why.OWNER, "group:co_zOwner")
     strict = ReplicaPolicy(everything=True, denied=frozenset([A]))
-    assert not strict.keeps(A)
+    assert strict.reason(A) is None
     assert not strict.allows(A)
-    assert strict.keeps(B)
     assert strict.reason(B) == (Why.EVERYTHING, "all")
     stricter = replace(
         strict, denied_prefixes=(B[:10],), denied_owners=frozenset([OWNER]), pinned=frozenset([B])
     )
     assert stricter.denial(B) == f"prefix:{B[:10]}"
-    assert not stricter.keeps(B), "deny wins over pin"
+    assert stricter.reason(B) is None, "deny wins over pin"
     assert stricter.select(frozenset([A, B, C])) == {C}
     assert stricter.denial(C) is None
     assert stricter.denial(C, ("co_zOwner",)) == "group:co_zOwner"

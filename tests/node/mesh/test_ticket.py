@@ -151,14 +151,6 @@ def test_a_grant_is_bound_to_mesh_issuer_and_claim() -> None:
     assert not replace(grant, signature=b"").is_signed(MESH_KEY)
 
 
-def test_whom_and_when_a_grant_serves() -> None:
-    grant = Grant.issue(MESH_KEY, ADMIN, Role.WRITER, member=MEMBER.public_key, expiry=100)
-    assert grant.is_for(MEMBER.public_key, 99)
-    assert not grant.is_for(MEMBER.public_key, 100)
-    assert not grant.is_for(STRANGER.public_key, 99)
-    assert Grant.issue(MESH_KEY, ADMIN, Role.WRITER).is_for(STRANGER.public_key, 1e12)
-
-
 def test_a_revocation_is_no_grant_and_bound_to_its_mesh() -> None:
     revocation = Revocation.issue(MESH_KEY, ADMIN, MEMBER.public_key, 5)
     assert Revocation.decode_bytes(revocation.encode()) == revocation
