@@ -7,14 +7,23 @@ async for entry in bee.range(gte=b"a", lt=b"b"): ...
 async with bee.batch() as batch: ...
 ```
 
-Map, from the bottom: `protobuf`, `messages` and `extension_messages` are the bytes; `btree` is one
-node; `cache` and `hints` hold nodes and what peers said we need; `descent` walks down, and waits
-for blocks; `changes` is the tree while it changes, `batch` its append; `ranges` and `diff` read in
-order; `rewriting` moves nodes out of blocks that are to go, for `erasure`, which takes keys off the
-disk with the help of `block_index`, and for `compaction`; `extension` talks with peers, for whose
-reads `visited_blocks` walks; `watching` tells what changes, `indexes` find rows by what is in them,
-`blobs` and `large_values` keep what is too big for a tree; `snapshot` and `bee` are what callers
-see. `log` says what a log must be able to do, and `frozen_log` makes one of a core's snapshot.
+| modules, from the bottom                            | are                                   |
+|-----------------------------------------------------|---------------------------------------|
+| `log`, `frozen_log`                                 | what a log can do; one of a snapshot  |
+| `protobuf`, `messages`, `extension_messages`        | the bytes                             |
+| `btree`, `node_reader`, `cache`, `hints`            | one node; those read, kept, asked for |
+| `tree`, `descent`, `neighbors`                      | walking down, and waiting for blocks  |
+| `changes`, `pending_blocks`, `lone_put`             | the tree while it changes             |
+| `writer`, `batch`                                   | the append that it becomes            |
+| `ranges`, `diff`                                    | reading in order                      |
+| `keyspace`                                          | codecs, and prefixes of sub-databases |
+| `readable_bee`, `snapshot`, `bee`                   | what callers see                      |
+| `extension`, `question`, `visited_blocks`           | talking with peers; their reads       |
+| `watching`, `indexes`                               | what changes; rows by what is in them |
+| `blobs`, `large_values`                             | what is too big for a tree            |
+| `rewriting`, `erasure`, `block_index`, `compaction` | giving blocks up, moving the rest     |
+| `held`                                              | what of the past is still read        |
+| `errors`                                            | what can go wrong                     |
 
 Odd on purpose: reads are plain functions that start again when a block was missing
 (`descent`); references in the tree stay encoded (`btree`); batches write the original's

@@ -7,34 +7,38 @@
 
 How it hangs together, from values to tasks:
 
-| modules                                              | are                                    |
-|------------------------------------------------------|----------------------------------------|
-| `encoding`, `crypto`, `flat_tree`, `merkle`          | the ground: bytes, hashes, arithmetic  |
-| `manifest`, `verifier`                               | who may sign a log, and whether they did |
-| `proof`, `bitfield`, `block_cipher`, `log`           | one log as a value; no I/O             |
-| `proposal`, `multisig`                               | changes that others sign               |
-| `log_copy`                                           | one core's blocks for another          |
-| `encryption`                                         | which cipher a core's blocks have      |
-| `pruning`                                            | tree nodes that cleared blocks leave   |
-| `inclusion_proof`, `fork_proof`                      | what is checked offline, with a key alone |
-| `storage`                                            | records, RocksDB and its twin in memory |
-| `held_blocks`, `stored_tree`, `durable_length`       | what of a log is here, and safe        |
-| `stored_log`                                         | a log and its storage: the one commit  |
-| `replication`                                        | messages, scheduler, sessions          |
-| `open_log`, `log_users`, `open_channels`, `handle`   | what users of a log share; what one has |
-| `pinned_history`, `snapshot`                         | a log as it was                        |
-| `block_reader`, `byte_search`, `byte_stream`         | reading in sequence, and by byte       |
-| `javascript_json`, `value_encoding`, `encoded`       | blocks as values                       |
-| `events`                                             | what happens to a log                  |
-| `downloading`, `waiting`                             | waiting for blocks that peers have     |
-| `core_facts`, `readable_core`, `core`                | what applications hold                 |
-| `open_store`, `store_connection`, `corestore`        | many logs, and replicating them        |
-| `store_copy`                                         | a store as another one, while it is used |
-| `given_blocks`, `given_rows`                         | what callers give, looked at first     |
-| `draft`, `atom`                                      | changes of several cores in one commit |
-| `marked_blocks`, `marking`                           | which blocks a sweep keeps             |
-| `audit`, `repair`, `store_repair`                    | what is damaged, and what can be done  |
-| `lost_heads`, `recovering`                           | going on where the newest blocks are lost |
+| modules                                            | are                                       |
+|----------------------------------------------------|-------------------------------------------|
+| `encoding`, `crypto`, `flat_tree`, `merkle`        | the ground: bytes, hashes, arithmetic     |
+| `manifest`, `verifier`                             | who may sign a log, and whether they did  |
+| `proof_request`, `proof`, `seek`                   | what peers ask, and what convinces them   |
+| `bitfield`, `block_sets`, `block_cipher`, `log`    | one log as a value; no I/O                |
+| `proposal`, `multisig`                             | changes that others sign                  |
+| `log_copy`                                         | one core's blocks for another             |
+| `encryption`                                       | which cipher a core's blocks have         |
+| `pruning`                                          | tree nodes that cleared blocks leave      |
+| `inclusion_proof`, `fork_proof`                    | what is checked offline, with a key alone |
+| `fork_search`                                      | where two histories part                  |
+| `storage`                                          | records, RocksDB and its twin in memory   |
+| `held_blocks`, `stored_tree`, `durable_length`     | what of a log is here, and safe           |
+| `stored_log`, `long_append`                        | a log and its storage: the one commit     |
+| `replication`                                      | messages, scheduler, sessions             |
+| `open_log`, `log_users`, `open_channels`, `handle` | what users of a log share; what one has   |
+| `pinned_history`, `snapshot`                       | a log as it was                           |
+| `block_reader`, `byte_search`, `byte_stream`       | reading in sequence, and by byte          |
+| `javascript_json`, `value_encoding`, `encoded`     | blocks as values                          |
+| `events`                                           | what happens to a log                     |
+| `downloading`, `waiting`, `sole_waiter`            | waiting for blocks that peers have        |
+| `core_facts`, `core_info`, `readable_core`, `core` | what applications hold                    |
+| `open_store`, `store_connection`, `corestore`      | many logs, and replicating them           |
+| `store_session`, `inventory`, `watching`, `groups` | what is open, there, new                  |
+| `store_copy`                                       | a store as another one, while it is used  |
+| `given_blocks`, `given_rows`                       | what callers give, looked at first        |
+| `draft`, `atom`                                    | changes of several cores in one commit    |
+| `marked_blocks`, `marking`                         | which blocks a sweep keeps                |
+| `audit`, `repair`, `store_repair`                  | what is damaged, and what can be done     |
+| `lost_heads`, `recovering`                         | going on where the newest blocks are lost |
+| `metrics`, `errors`                                | what is counted; what can go wrong        |
 
 Odd decisions:
 

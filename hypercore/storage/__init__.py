@@ -1,10 +1,19 @@
 """Where logs are kept: one ordered key-value store for all cores, behind one seam.
 
-`Storage` has two twins: `rocks.RocksStorage`, a directory that the JavaScript corestore opens too,
-and `memory.MemoryStorage`. Above the seam, `catalog` knows the store's records and `core_storage`
-those of one core; `layout` has the bytes of all of them. `log_file` tells a turned bit of RocksDB's
-log from a torn end, and `salvage` makes a new database of what can be read of a damaged one. Where
-the rows of a very long append wait, `rocks_tables` says.
+| modules                                           | are                                          |
+|---------------------------------------------------|----------------------------------------------|
+| `rocks`                                           | RocksDB, as JavaScript opens it              |
+| `rocks_opening`, `rocks_handles`, `rocks_reading` | its parts                                    |
+| `rocks_upkeep`, `rocks_shut`                      | the same: compacting; while it is not open   |
+| `rocks_tables`                                    | where the rows of a very long append wait    |
+| `memory`                                          | the seam in memory                           |
+| `layout`, `records`                               | the bytes of every key and record            |
+| `catalog`, `core_storage`, `purging`              | the records of the store, and of one core    |
+| `durability`                                      | waiting for the disk                         |
+| `directory`, `lock_holder`                        | whose directory this is, and who has it open |
+| `log_file`                                        | a turned bit of RocksDB's log, or a torn end |
+| `salvage`, `rocks_rebuilding`, `losses`           | what is left of a damaged database           |
+| `version10`                                       | the files of Hypercore 10                    |
 
 A commit is one batch: after a crash all of it is there or none. Committing does not wait for
 the disk: it returns a sequence number, and whoever must know that it is durable waits for that

@@ -1,11 +1,12 @@
 """Who may do what on this node, and what it may cost; all of it off unless configured.
 
-    open_access [trio] lists, tokens and usage from the disk, kept up to date
-      Gate             the sync engine's gatekeeper           lists, quotas, paces
-        AccessPolicy   which accounts' content is taken
-        Usage          what each account has stored           usage.json
-        Paces          what each address sends in a minute
-      Door             the WebSocket server's                 tokens, addresses behind proxies
+    opening [trio]  lists, tokens and usage from the disk, kept up to date
+      gate          the sync engine's gatekeeper           lists, quotas, paces
+        policy      which accounts' content is taken
+        usage       what each account has stored           usage.json
+        quotas      what each address sends in a minute
+      door          the WebSocket server's                 tokens, addresses behind proxies
 
-Everything but `opening`, `usage_file` and `lists` is pure.
+`people` says who is behind a session, `reasons` are those for which something is refused. All but
+`opening`, `usage_file` and `lists` is pure.
 """

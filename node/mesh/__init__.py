@@ -1,25 +1,28 @@
 """The protocol of nodes among themselves.
 
-| modules                                             | what they are about                    |
-|-----------------------------------------------------|----------------------------------------|
-| `mesh`, `mesh_host`, `serve`                        | the whole; what it needs; a connection |
-| `session`, `messages`, `trust_messages`, `fields`   | the channel `beemesh/1`, and its bytes |
-| `hearsay_messages`                                  | the same                               |
-| `member`, `acknowledgements`, `outbox`, `listing`   | one member, and what is queued for it  |
-| `member_statistics`                                 | the same, for people                   |
-| `conduct`, `conduct_watch`, `penalties`, `turns`    | how it behaves, and what comes of that |
-| `finding`, `inquiry`, `pushing`                     | asking for a value; answering          |
-| `telling`, `hearsay`                                | what moved here                        |
-| `own_interest`, `announcements`, `announced`        | what moved elsewhere, as we want it    |
-| `screening`, `outline`, `fetch`, `member_data`      | bringing over what is held elsewhere   |
-| `follow`, `block_uses`, `provenance`                | reading logs; what is used; whence     |
-| `replicas`, `follow_rules`, `owners`                | what is kept here                      |
-| `policy_change`, `policy_file`                      | the same, as an operator says it       |
-| `exchange`, `peer_rules`                            | what is exchanged with whom            |
-| `ticket`, `ledger`, `mesh_key`                      | what admins sign, and what it means    |
-| `membership`, `membership_file`, `member_book`      | where we belong, and whom we met       |
-| `trust`, `untimely`                                 | who is let in, now                     |
-| `safekeeping`                                       | logs of members that are away          |
-| `recall`, `runs`, `run_messages`, `witness`         | forks: our own, and of others          |
-| `sync_state`, `in_step`                             | how far all of them are in step        |
+| modules                                           | what they are about                    |
+|---------------------------------------------------|----------------------------------------|
+| `mesh`, `mesh_host`, `serve`                      | the whole; what it needs; a connection |
+| `session`, `outputs`                              | the channel `beemesh/1`, a machine     |
+| `messages`, `trust_messages`, `hearsay_messages`  | its messages                           |
+| `run_messages`, `fields`                          | the same; how their fields are read    |
+| `member`, `acknowledgements`, `outbox`, `listing` | one member, and what is queued for it  |
+| `member_statistics`                               | the same, for people                   |
+| `conduct`, `conduct_watch`, `effort`, `suspects`  | how it behaves, and what it costs us   |
+| `penalties`, `turns`                              | what comes of that                     |
+| `finding`, `inquiry`, `pushing`                   | asking for a value; answering          |
+| `telling`, `hearsay`                              | what moved here                        |
+| `own_interest`, `announcements`, `announced`      | what moved elsewhere, as we want it    |
+| `screening`, `outline`, `fetch`, `fetch_report`   | bringing over what is held elsewhere   |
+| `member_data`, `stalls`, `unreadable`             | the same: reading a member's log       |
+| `follow`, `block_uses`, `provenance`              | reading logs; what is used; whence     |
+| `replicas`, `follow_rules`, `owners`              | what is kept here                      |
+| `policy_change`, `policy_file`                    | the same, as an operator says it       |
+| `exchange`, `peer_rules`                          | what is exchanged with whom            |
+| `ticket`, `ledger`, `mesh_key`                    | what admins sign, and what it means    |
+| `membership`, `membership_file`, `member_book`    | where we belong, and whom we met       |
+| `trust`, `untimely`, `whereabouts`                | who is let in, now; where each is      |
+| `safekeeping`                                     | logs of members that are away          |
+| `recall`, `runs`, `witness`                       | forks: our own, and of others          |
+| `sync_state`, `in_step`                           | how far all of them are in step        |
 """

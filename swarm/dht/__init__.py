@@ -1,9 +1,18 @@
 """The distributed hash table of Hyperswarm's peers: dht-rpc, and the record side of HyperDHT.
 
-From the wire up: `messages` and `payloads` are the bytes, `hosts` says which addresses count;
-`tokens`, `pacing` and `requests` get questions answered; `routing_table`, `neighborhood` and
-`upkeep` keep who is near, `query` walks to a target, and `walks` are all of one node; `records` is
-what others stored with us, `responder` answers them, within an `allowance`; `nat`, `reachability`
-and `health` find out how we and the network are; `engine` is one node made of all that, and
-`operations` what it is for. All of it is pure; `swarm.io.dht` moves the datagrams.
+| modules, from the wire up                       | are                                          |
+|-------------------------------------------------|----------------------------------------------|
+| `messages`, `payloads`, `hosts`                 | the bytes; which addresses count             |
+| `tokens`, `pacing`, `requests`                  | getting questions answered                   |
+| `routing_table`, `neighborhood`, `upkeep`       | who is near                                  |
+| `query`, `walks`, `purposes`                    | walking to a target; all walks, and what for |
+| `records`, `expiring`, `responder`, `allowance` | what others store with us, and are answered  |
+| `nat`, `reachability`, `health`                 | how we and the network are                   |
+| `bootstrap`, `startup`                          | from knowing nobody to being a node          |
+| `interface`, `engine`                           | one node made of all that                    |
+| `operations`                                    | what it is for                               |
+| `peer_messages`, `peer_noise`, `introduction`   | what two peers say before they are connected |
+| `router`, `reception`, `holepunch`              | passing that on; being met; through the NATs |
+
+All of it is pure; `swarm.io.dht` moves the datagrams.
 """
