@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -18,6 +18,9 @@ from swarm.reach import Reach
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+_Figures = Mapping[str, tuple[str, float]]
+"""By name: what each figure says, and how much it is."""
+
 
 class StatusCollector(Collector):
     """Turns one status into metric families at each scrape."""
@@ -32,62 +35,8 @@ class StatusCollector(Collector):
             "Which node this is",
             {"id": status.id, "name": status.name, "version": status.version},
         )
-        blocks, clients, sync = status.blocks, status.clients, status.sync
-        compaction = status.compaction
-        gauges: dict[str, tuple[str, float]] = {
-            "uptime_seconds": ("Seconds since the start", status.uptime_seconds),
-            "covalues": ("coValues held", status.covalues),
-            "peers": ("Connected nodes", status.peers),
-            "members_kept_out": (
-                "Members sent away for a while",
-                sum(penalty.seconds_left > 0 for penalty in status.penalties),
-            ),
-            "clients": ("Connected Jazz clients", clients.connected),
-            "covalues_in_memory": ("coValues whose state is in memory", sync.in_memory),
-            "covalues_withheld": (
-                "coValues that clients cannot take, wholly or in part",
-                len(sync.withheld),
-            ),
-            "covalues_subscribed": ("coValues that clients follow", sync.subscribed),
-            "blocks_held": ("Blocks stored, of all open cores", blocks.held),
-            "dead_bytes": ("Dead blocks of the data bee at the last look", compaction.dead_bytes),
-            "compacting": ("Whether the data bee is being compacted", compaction.is_running),
-        }
-        for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(f"beemesh_{name}", text, value)
-        counters: dict[str, tuple[str, float]] = {
-            "blocks_fetched": ("Blocks that came from other nodes", blocks.fetched),
-            "blocks_verified": ("Fetched blocks that fitted a signed tree", blocks.verified),
-            "blocks_uploaded": ("Blocks sent to other nodes", blocks.uploaded),
-            "blocks_fetched_bytes": ("Bytes of fetched blocks", blocks.fetched_bytes),
-            "blocks_uploaded_bytes": ("Bytes of uploaded blocks", blocks.uploaded_bytes),
-            "transactions_stored": ("Transactions of coValues stored", sync.transactions),
-            "commits": ("Atomic writes of coValues", sync.commits),
-            "messages_refused": ("Messages of which nothing was kept", sync.refused),
-            "messages_not_stored": ("Messages that damage kept from the disk", sync.not_stored),
-            "edits_not_shared": (
-                "Commits of a value that damage kept from the bee",
-                sync.not_shared,
-            ),
-            "bad_lines": ("Lines of clients that were no messages", sync.bad_lines),
-            "session_forks": ("Sessions with a second continuation", sync.forks),
-            "core_forks": ("Cores whose writer signed two histories", sync.forked_cores),
-            "false_evidence": ("Evidence of forks that showed none", sync.false_evidence),
-            "covalues_erased": ("Deleted coValues removed from the disk", sync.erased),
-            "compactions": ("Compactions of the data bee", compaction.compactions),
-            "compacted_bytes": ("Bytes of blocks that they gave up", compaction.bytes),
-            "clients_accepted": ("Jazz clients accepted", clients.accepted),
-            "clients_unauthorized": ("Jazz clients without a token", clients.unauthorized),
-            "clients_slowed": ("Times a client was left unread", status.access.slowed),
-            "clients_sent_away": ("Clients far beyond their rate", status.access.sent_away),
-            "clients_refused": ("Jazz clients refused for a limit", clients.refused),
-            "client_messages_received": ("Frames from clients", clients.messages_received),
-            "client_messages_sent": ("Frames to clients", clients.messages_sent),
-            "client_received_bytes": ("Bytes from clients", clients.bytes_received),
-            "client_sent_bytes": ("Bytes to clients", clients.bytes_sent),
-        }
-        for name, (text, value) in counters.items():
-            yield CounterMetricFamily(f"beemesh_{name}", text, value)
+        yield from _families(GaugeMetricFamily, "beemesh", _gauges(status))
+        yield from _families(CounterMetricFamily, "beemesh", _counters(status))
         length = GaugeMetricFamily("beemesh_core_length", "Blocks of a named core", labels=["core"])
         for core in status.cores:
             if core.name:
@@ -101,6 +50,71 @@ class StatusCollector(Collector):
             yield GaugeMetricFamily(name, f"As hypercore-stats: {text}", value)
 
 
+def _families(
+    kind: type[GaugeMetricFamily] | type[CounterMetricFamily], prefix: str, figures: _Figures
+) -> Iterable[Metric]:
+    for name, (text, value) in figures.items():
+        yield kind(f"{prefix}_{name}", text, float(value))
+
+
+def _gauges(status: NodeStatus) -> _Figures:
+    clients, sync, compaction = status.clients, status.sync, status.compaction
+    return {
+        "uptime_seconds": ("Seconds since the start", status.uptime_seconds),
+        "covalues": ("coValues held", status.covalues),
+        "peers": ("Connected nodes", status.peers),
+        "members_kept_out": (
+            "Members sent away for a while",
+            sum(penalty.seconds_left > 0 for penalty in status.penalties),
+        ),
+        "clients": ("Connected Jazz clients", clients.connected),
+        "covalues_in_memory": ("coValues whose state is in memory", sync.in_memory),
+        "covalues_withheld": (
+            "coValues that clients cannot take, wholly or in part",
+            len(sync.withheld),
+        ),
+        "covalues_subscribed": ("coValues that clients follow", sync.subscribed),
+        "blocks_held": ("Blocks stored, of all open cores", status.blocks.held),
+        "dead_bytes": ("Dead blocks of the data bee at the last look", compaction.dead_bytes),
+        "compacting": ("Whether the data bee is being compacted", compaction.is_running),
+    }
+
+
+def _counters(status: NodeStatus) -> _Figures:
+    blocks, clients, sync = status.blocks, status.clients, status.sync
+    return {
+        "blocks_fetched": ("Blocks that came from other nodes", blocks.fetched),
+        "blocks_verified": ("Fetched blocks that fitted a signed tree", blocks.verified),
+        "blocks_uploaded": ("Blocks sent to other nodes", blocks.uploaded),
+        "blocks_fetched_bytes": ("Bytes of fetched blocks", blocks.fetched_bytes),
+        "blocks_uploaded_bytes": ("Bytes of uploaded blocks", blocks.uploaded_bytes),
+        "transactions_stored": ("Transactions of coValues stored", sync.transactions),
+        "commits": ("Atomic writes of coValues", sync.commits),
+        "messages_refused": ("Messages of which nothing was kept", sync.refused),
+        "messages_not_stored": ("Messages that damage kept from the disk", sync.not_stored),
+        "edits_not_shared": (
+            "Commits of a value that damage kept from the bee",
+            sync.not_shared,
+        ),
+        "bad_lines": ("Lines of clients that were no messages", sync.bad_lines),
+        "session_forks": ("Sessions with a second continuation", sync.forks),
+        "core_forks": ("Cores whose writer signed two histories", sync.forked_cores),
+        "false_evidence": ("Evidence of forks that showed none", sync.false_evidence),
+        "covalues_erased": ("Deleted coValues removed from the disk", sync.erased),
+        "compactions": ("Compactions of the data bee", status.compaction.compactions),
+        "compacted_bytes": ("Bytes of blocks that they gave up", status.compaction.bytes),
+        "clients_accepted": ("Jazz clients accepted", clients.accepted),
+        "clients_unauthorized": ("Jazz clients without a token", clients.unauthorized),
+        "clients_slowed": ("Times a client was left unread", status.access.slowed),
+        "clients_sent_away": ("Clients far beyond their rate", status.access.sent_away),
+        "clients_refused": ("Jazz clients refused for a limit", clients.refused),
+        "client_messages_received": ("Frames from clients", clients.messages_received),
+        "client_messages_sent": ("Frames to clients", clients.messages_sent),
+        "client_received_bytes": ("Bytes from clients", clients.bytes_received),
+        "client_sent_bytes": ("Bytes to clients", clients.bytes_sent),
+    }
+
+
 def _collect_room(status: NodeStatus) -> Iterable[Metric]:
     disk, cache, mirrors = status.disk, status.cache, status.mirrors
     gauges = {
@@ -111,8 +125,7 @@ def _collect_room(status: NodeStatus) -> Iterable[Metric]:
         "mirrors": ("Cores of others kept whole or by range", len(mirrors)),
         "mirror_blocks_missing": ("Of mirrors", sum(m.wanted - m.held for m in mirrors)),
     }
-    for name, (text, value) in gauges.items():
-        yield GaugeMetricFamily(f"beemesh_{name}", text, float(value))
+    yield from _families(GaugeMetricFamily, "beemesh", gauges)
     text = "Blocks of others that were given up"
     yield CounterMetricFamily("beemesh_cache_evicted_blocks", text, cache.evicted_blocks)
 
@@ -131,8 +144,7 @@ def _collect_ways(status: NodeStatus) -> Iterable[Metric]:
         "links": ("Pairs of nodes that are relayed for now", relay.links),
         "left_bytes": ("What may be relayed today", relay.bytes_left),
     }
-    for name, (text, value) in gauges.items():
-        yield GaugeMetricFamily(f"beemesh_relay_{name}", text, value)
+    yield from _families(GaugeMetricFamily, "beemesh_relay", gauges)
     yield CounterMetricFamily(
         "beemesh_relay_links_opened", "Pairs of nodes that were relayed for", relay.links_opened
     )

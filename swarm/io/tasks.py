@@ -1,9 +1,10 @@
-"""Two small pieces of structured concurrency that every shell here needs."""
+"""Small pieces of structured concurrency that the shells here need."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import TracebackType
 
 import trio
 
@@ -69,3 +70,26 @@ class Wakeup:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+class SoleSender:
+    """`with sole_sender:` around a send: another task is told that it cannot send meanwhile."""
+
+    __slots__ = ("_is_sending",)
+
+    def __init__(self) -> None:
+        self._is_sending = False
+
+    def __enter__(self) -> None:
+        """Raises: trio.BusyResourceError when another task is within."""
+        if self._is_sending:
+            raise trio.BusyResourceError("another task sends on this stream")
+        self._is_sending = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_sending = False

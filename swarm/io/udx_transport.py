@@ -6,13 +6,11 @@ import enum
 import math
 import operator
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, assert_never
 
 import trio
 
-from swarm.io.tasks import Wakeup
+from swarm.io.tasks import SoleSender, Wakeup
 from swarm.io.tcp import format_address
 from swarm.udx.outputs import (
     Closed,
@@ -81,7 +79,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         self._lookouts = [self._first_contact] if is_contactable else []
         self._messages: deque[bytes] = deque()
         self._message_arrival = Wakeup()
-        self._is_sending = False
+        self._sole_sender = SoleSender()
         self._has_discarded = False
         self.give_up_at = math.inf
         """When it is destroyed though something is under way; for the endpoint."""
@@ -186,7 +184,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         self._verify_open()
         if self._is_send_ended:
             raise trio.ClosedResourceError("this half of the stream was ended")
-        with self._sending_alone():
+        with self._sole_sender:
             await trio.lowlevel.checkpoint()
             view = memoryview(data if isinstance(data, bytes) else bytes(data))
             for start in range(0, len(view), PIECE_BYTES):
@@ -199,7 +197,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
 
         Raises: as `send_all`. Cancel: nothing changes.
         """
-        with self._sending_alone():
+        with self._sole_sender:
             await trio.lowlevel.checkpoint()
             await self._wait_room()
 
@@ -209,7 +207,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         Raises: trio.BusyResourceError, trio.ClosedResourceError, trio.BrokenResourceError.
         Cancel: ended all the same.
         """
-        with self._sending_alone():
+        with self._sole_sender:
             if not self._is_send_ended:
                 self._verify_open()
                 self._end_sending()
@@ -363,16 +361,6 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         if not through.shares_with(self._endpoint):
             raise ValueError("that endpoint does not share its streams with this one's")
         return through
-
-    @contextmanager
-    def _sending_alone(self) -> Iterator[None]:
-        if self._is_sending:
-            raise trio.BusyResourceError("another task sends on this stream")
-        self._is_sending = True
-        try:
-            yield
-        finally:
-            self._is_sending = False
 
     async def _wait_room(self) -> None:
         self._verify_open()

@@ -14,8 +14,6 @@ from __future__ import annotations
 import logging
 import operator
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -29,6 +27,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from swarm.errors import PeerUnreachable
+from swarm.io.tasks import SoleSender
 from swarm.io.tcp import CONNECT_SECONDS, open_stream
 
 FRAME_BYTES = 2**16
@@ -83,7 +82,7 @@ class WebSocketStream(trio.abc.Stream):
         self._has_ended = False
         self._is_closed = False
         self._write_lock = trio.Lock()
-        self._is_sending = False
+        self._sole_sender = SoleSender()
         self._unanswered_pings = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -91,7 +90,7 @@ class WebSocketStream(trio.abc.Stream):
 
         Cancel: part of it may be on the wire.
         """
-        with self._sending_alone():
+        with self._sole_sender:
             self._verify_open()
             view = memoryview(data)
             await trio.lowlevel.checkpoint()
@@ -107,7 +106,7 @@ class WebSocketStream(trio.abc.Stream):
 
         Raises: as `send_all`. Cancel: nothing changes.
         """
-        with self._sending_alone():
+        with self._sole_sender:
             self._verify_open()
             async with self._write_lock:
                 await self._stream.wait_send_all_might_not_block()
@@ -146,16 +145,6 @@ class WebSocketStream(trio.abc.Stream):
     def _verify_open(self) -> None:
         if self._is_closed:
             raise trio.ClosedResourceError("this stream was closed here")
-
-    @contextmanager
-    def _sending_alone(self) -> Iterator[None]:
-        if self._is_sending:
-            raise trio.BusyResourceError("another task sends on this stream")
-        self._is_sending = True
-        try:
-            yield
-        finally:
-            self._is_sending = False
 
     async def shake_hands(self) -> None:
         """Ask for the upgrade, or grant it.
