@@ -23,6 +23,7 @@
 | `membership`, `membership_file`, `member_book`    | where we belong, and whom we met       |
 | `trust`, `untimely`, `whereabouts`                | who is let in, now; where each is      |
 | `safekeeping`                                     | logs of members that are away          |
-| `recall`, `runs`, `witness`                       | forks: our own, and of others          |
+| `own_log`, `recall`, `head_claims`, `runs`        | how long our own log is: not forking it |
+| `witness`                                         | forks of others                        |
 | `sync_state`, `in_step`                           | how far all of them are in step        |
 """

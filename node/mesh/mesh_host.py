@@ -12,8 +12,8 @@ from node.covalue.store import CoValueStore
 from node.mesh.fetch import ContentDoor
 from node.mesh.follow import LocalRows
 from node.mesh.messages import Sessions
+from node.mesh.own_log import OwnLog
 from node.mesh.provenance import TimedLog
-from node.mesh.recall import OwnLog
 from node.mesh.witness import WitnessRows
 
 

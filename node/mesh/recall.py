@@ -27,25 +27,23 @@ this is settled: a crash in between goes on with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import Enum
-from typing import Protocol, assert_never
+from typing import assert_never
 
 import structlog
 import trio
 
 from bee.errors import BeeError
-from hypercore.bitfield import Bitfield
-from hypercore.core_info import CoreStatistics
 from hypercore.crypto import KeyPair
 from hypercore.encoding import DecodeError
 from hypercore.errors import HypercoreError, StorageFailed
 from hypercore.log import Head as CoreHead
-from hypercore.replication.settings import ReplicationSettings
-from hypercore.verifier import Verifier
 from node.errors import NodeError
+from node.mesh.head_claims import Claimant, HeadClaims
 from node.mesh.member import Member
+from node.mesh.own_log import OwnLog
 from node.mesh.run_messages import Alive, Doubt, Head, RunMessage
 from node.mesh.runs import Runs
 from swarm.io.tasks import Wakeup
@@ -91,41 +89,6 @@ class SecondNode(NodeError):
     """Another node runs with our key."""
 
 
-class OwnReplication(Protocol):
-    """How others read our own data core, and we what is lacking of it."""
-
-    @property
-    def settings(self) -> ReplicationSettings: ...
-    def configure(self, settings: ReplicationSettings, /) -> None: ...
-    def announce(self) -> None: ...
-    def nobody_has(self, index: int, /) -> bool: ...
-
-
-class OwnLog(Protocol):
-    """Our own data core."""
-
-    @property
-    def length(self) -> int: ...
-    @property
-    def fork(self) -> int: ...
-    @property
-    def is_recovering(self) -> bool: ...
-    @property
-    def verifier(self) -> Verifier | None: ...
-    @property
-    def bitfield(self) -> Bitfield: ...
-    @property
-    def replication(self) -> OwnReplication: ...
-    def exclusive(self) -> AbstractAsyncContextManager[None]: ...
-    def statistics(self) -> CoreStatistics: ...
-    def get_local_value(self, key: bytes, /) -> bytes | None: ...
-    async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None: ...
-    async def wait_length(self, length: int, /) -> None: ...
-    async def download(self, start: int, stop: int, /) -> None: ...
-    async def truncate(self, length: int, fork: int | None = None, /) -> None: ...
-    async def end_recovering(self) -> None: ...
-
-
 class RecallState(Enum):
     """Whether we append."""
 
@@ -160,8 +123,7 @@ class Recall:
         self._identity = identity
         self._log = log
         self._rebuild = rebuild
-        self._silent = set(members)
-        """Who has not said anything yet of those that were ever met."""
+        self._claims = HeadClaims(members)
         self._is_longer = log.get_local_value(_LONGER_ROW) is not None
         """A member has shown a longer head before this start."""
         self._may_be_longer = log.is_recovering
@@ -173,14 +135,6 @@ class Recall:
         self._known = (log.length if marked is None else int(marked)) - appended
         """How long the log was when we had written all of it, but for what we append since."""
         self._settled = trio.Event()
-        self._claims: dict[Member, Head] = {}
-        self._departed: Member | None = None
-        """Whose claim is kept though it has gone; of several the one that showed most."""
-        self._half_heard: dict[Member, bool] = {}
-        """Who has said either how long our log is or what it knows of our key: whether the first.
-
-        They come in any order, and only both together are a word on which we go on.
-        """
         self._heard = trio.Event()
         self._wake = Wakeup()
         self._second: str | None = None
@@ -232,9 +186,10 @@ class Recall:
         if not self._is_ours(head):
             self._end(member, f"{_name(head)} of our log, which we did not sign")
             return []
-        self._hear(member, is_length=head.doubt is Doubt.UNASKED)
+        self._claims.hear(member, head)
+        if not self._claims.silent:
+            self._heard.set()
         if head.doubt is Doubt.UNASKED:
-            self._claims[member] = head
             self._wake.set()
             doubt = self.runs.note(member.id, head.instance, now)
             if doubt is Doubt.SECOND:
@@ -258,22 +213,9 @@ class Recall:
             return True
         return log.verifier is not None and head.is_signed(log.verifier)
 
-    def _hear(self, member: Member, *, is_length: bool) -> None:
-        if self._half_heard.setdefault(member, is_length) is not is_length:
-            self._silent.discard(member.id)
-            if not self._silent:
-                self._heard.set()
-
     def forget(self, member: Member) -> None:
         """It went. That we signed a longer head stays true, whoever has shown it."""
-        self._half_heard.pop(member, None)
-        claims = self._claims
-        gone = [each for each in (self._departed, member) if each in claims]
-        most = max(gone, key=lambda each: (claims[each].fork, claims[each].length), default=None)
-        for each in gone:
-            if each is not most:
-                claims.pop(each, None)
-        self._departed = most
+        self._claims.forget(member)
 
     async def run(self) -> None:
         """Keep everybody from appending to our log while it is not known how long it is.
@@ -348,7 +290,7 @@ class Recall:
         with trio.move_on_after(LONGER_SECONDS):
             while not self._is_told:
                 await self._wake.wait()
-        if not self._silent:
+        if not self._claims.silent:
             return
         with trio.move_on_after(GRACE_SECONDS):
             await self._heard.wait()
@@ -364,12 +306,7 @@ class Recall:
         if self._can_show_more or self._second is not None:
             return True
         is_known = self._is_longer or self._is_behind
-        return not is_known and (self._is_confirmed or not self._may_be_longer)
-
-    @property
-    def _is_confirmed(self) -> bool:
-        """Whether all members that were ever met, at least one, have told how long our log is."""
-        return bool(self._claims) and not self._silent
+        return not is_known and (self._claims.is_confirmed or not self._may_be_longer)
 
     @property
     def _appended_to(self) -> int:
@@ -379,15 +316,12 @@ class Recall:
     @property
     def _can_show_more(self) -> bool:
         """Whether anybody knows more of our log than we had written: its head alone may be here."""
-        here = (self._log.fork, self._appended_to)
-        return any((head.fork, head.length) > here for head in self._claims.values())
+        return bool(self._claims.beyond(self._log.fork, self._appended_to))
 
     @property
     def _is_behind(self) -> bool:
         log = self._log
-        here = (log.fork, log.length)
-        is_claimed = any((head.fork, head.length) > here for head in self._claims.values())
-        return is_claimed or log.length > self._appended_to
+        return bool(self._claims.beyond(log.fork, log.length)) or log.length > self._appended_to
 
     async def _settle(self) -> None:
         """Get what others hold of our log, as far as they show it. We hold the writer's lock."""
@@ -396,43 +330,43 @@ class Recall:
             self.state = RecallState.RECOVERING
             self._is_shown = True
             log = self._log
-            for member, head in list(self._claims.items()):
+            for member, head in self._claims.all():
                 if (head.fork, head.length) <= (log.fork, log.length):
                     continue
                 if head.fork > log.fork:
                     await self._follow_fork(member, head)
                 elif not await self._wait_length(head):
-                    self._claims.pop(member, None)
+                    self._claims.drop(member)
                     await self._begin_fork(log.fork + 1, **_about(member, head))
             if log.length > self._appended_to:
                 await self._recover()
         is_lost = self._is_longer and not self._is_shown
-        if is_lost or (self._may_be_longer and not self._is_confirmed):
+        if is_lost or (self._may_be_longer and not self._claims.is_confirmed):
             # What we signed beyond our length is not known here: it gets no second history.
-            await self._begin_fork(self._log.fork + 1, not_heard=len(self._silent))
+            await self._begin_fork(self._log.fork + 1, not_heard=self._claims.silent)
         self.state = RecallState.GOING_ON
 
     async def _follow_forks(self) -> None:
         """Begin a later fork than any that we have signed, and do not know of."""
-        later = {m: head for m, head in self._claims.items() if head.fork > self._log.fork}
+        later = self._claims.of_later_forks(self._log.fork)
         if later:
             async with self._log.exclusive():
-                for member, head in later.items():
+                for member, head in later:
                     await self._follow_fork(member, head)
 
     async def _check_whole(self) -> None:
         """Raises: LogWasLonger, StorageFailed."""
         if self._is_behind:
             await self._log.write_local({_LONGER_ROW: b""})
-            lengths = [self._log.length, *(head.length for head in self._claims.values())]
+            length = max(self._log.length, self._claims.greatest_length())
             raise LogWasLonger(
-                f"a member holds {max(lengths)} blocks of our own log, of which we had "
+                f"a member holds {length} blocks of our own log, of which we had "
                 f"{self._appended_to}: start again, and they are fetched back"
             )
 
-    async def _follow_fork(self, member: Member, head: Head) -> None:
+    async def _follow_fork(self, member: Claimant, head: Head) -> None:
         """We have cut our log back once already, and do not know of it."""
-        self._claims.pop(member, None)
+        self._claims.drop(member)
         if head.fork > self._log.fork:
             await self._begin_fork(head.fork + 1, **_about(member, head))
 
@@ -482,14 +416,14 @@ class Recall:
                 await log.download(start, log.length)
                 return
             lacking = log.bitfield.first_unset(start)
-            if not self._silent and log.replication.nobody_has(lacking):
+            if not self._claims.silent and log.replication.nobody_has(lacking):
                 return  # all members that were ever met are here
             before, received = received, log.statistics().replication.total.blocks_received
             if received != before:
                 since = trio.current_time()
 
 
-def _about(member: Member, head: Head) -> dict[str, object]:
+def _about(member: Claimant, head: Head) -> dict[str, object]:
     return {"claimed": head.length, "by": member.id.hex()[:12]}
 
 

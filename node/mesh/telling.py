@@ -20,8 +20,8 @@ from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
 from node.mesh.member import Member
 from node.mesh.mesh_host import MeshHost
 from node.mesh.messages import Interest, Sessions, Update
+from node.mesh.own_log import OwnReplication
 from node.mesh.owners import OwnerTable
-from node.mesh.recall import OwnReplication
 from node.mesh.trust import Trust
 from swarm.io.tasks import Wakeup
 
