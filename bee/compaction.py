@@ -232,7 +232,7 @@ class Compactor:
         return self._tree.held.history_start(self._fork, stop)
 
     async def _is_free(self, version: int) -> bool:
-        """Whether nobody reads what was before that version. Who is about to end is waited for."""
+        """Whether nobody reads what was before that version. Waits for readers about to end."""
         for _ in range(_PATIENCE_PAUSES):
             if min(self._held(), default=version) >= version:
                 return True

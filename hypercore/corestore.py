@@ -290,8 +290,8 @@ class Corestore:
         that is the public key of `key_pair` makes a compat core, as Hypercore 10 did.
 
         Blocks are encrypted with an `encryption_key` (32 bytes, may serve many cores), a
-        `block_key` (of this core alone) or in a way of the caller's; see `encryption`. Who gives
-        none reads what is stored.
+        `block_key` (of this core alone) or in a way of the caller's; see `encryption`. Whoever
+        gives none reads what is stored.
 
         `user_data` is written when the core is made. Close the core when done with it; the store
         closes the rest. To `overwrite` is to `purge` what is stored first. Once opened with a

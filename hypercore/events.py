@@ -1,8 +1,8 @@
 """[trio] What happens to a log, told to whoever looks: by comparing, so that nothing piles up.
 
-An iterator remembers what it told last and tells what is different now. Who looks seldom gets
-several appends as one event, and a peer that came and went meanwhile is no event at all; nobody
-is ever waited for, and nothing is kept that could grow.
+An iterator remembers what it told last and tells what is different now. A reader that looks seldom
+gets several appends as one event, and a peer that came and went meanwhile is no event at all;
+nobody is ever waited for, and nothing is kept that could grow.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Two heads of one fork that contradict each other: evidence that anyone checks offline.
 
-Who signs a head signs all of the history below it. Two signed heads of one fork contradict each
+Whoever signs a head signs all of the history below it. Two signed heads of one fork contradict each
 other when somewhere in both trees there is one node with two hashes. Each half of the evidence
 is an upgrade from nothing: the roots of some length, the subtrees that lead from there to the
 signed head, and the signature.

@@ -188,8 +188,8 @@ class Compacting:
         self._is_unsaved = False
 
     async def _prune(self) -> int:
-        # Who leaves while blocks are cleared is noted here; from this look until `prune` has
-        # listed the connected peers nobody else runs.
+        # A member that leaves while blocks are cleared is noted here; from this look until `prune`
+        # has listed the connected peers nobody else runs.
         self._look()
         lengths = self._followers.lengths()
         if lengths is None:

@@ -1,13 +1,13 @@
 """Who follows our log, and how far each has come: what pruning must leave for them.
 
-Who is connected is looked at now and then; who left since the last look is told of. Of that peer it
-is known only that it had a length between the one it said last and ours when it left: all of these
-are kept. It is forgotten MAX_AWAY_SECONDS after it was last seen; so is the one that
+Those connected are looked at now and then; those that left since the last look are told of. Of that
+peer it is known only that it had a length between the one it said last and ours when it left: all
+of these are kept. It is forgotten MAX_AWAY_SECONDS after it was last seen; so is the one that
 was away longest when there are more than MAX_FOLLOWERS. Then it may have to fetch the log anew.
 
-Who knows the log's key may follow it, under as many names as it likes, so whoever was no member of
-our mesh when it was seen is a stranger: strangers have MAX_STRANGERS places of their own, and what
-they may have counts only as far as there is room beside what members may have.
+Whoever knows the log's key may follow it, under as many names as it likes, so whoever was no member
+of our mesh when it was seen is a stranger: strangers have MAX_STRANGERS places of their own, and
+what they may have counts only as far as there is room beside what members may have.
 
 Stored form, a row beside the log: for each peer, in the order in which they were seen last,
 
@@ -65,8 +65,8 @@ class Followers:
     ) -> bool:
         """Take note of who is connected, with which length, while ours is `length`.
 
-        `departed` are those who left since the last look, in that order. Who was a member once is
-        one for good. Returns whether anything changed that has to be stored.
+        `departed` are those who left since the last look, in that order. A peer that was a member
+        once is one for good. Returns whether anything changed that has to be stored.
         """
         has_changed = False
         connected = dict(peers)

@@ -32,7 +32,7 @@ _SELDOM_SECONDS = 60.0
 class _Journal(structlog.WriteLogger):
     """Lines to stderr. One that cannot be written is lost.
 
-    Who reads the journal may have gone, or the disk that it goes to be full: a node outlives both.
+    Its reader may have gone, or the disk that it goes to be full: a node outlives both.
     """
 
     def msg(self, message: str) -> None:

@@ -8,8 +8,9 @@ TXT record of a `_beemesh._tcp.local.` service:
 | `s` | 8        | salt, new at every start and every hour                      |
 | `t` | 8 a tag  | tags: BLAKE2b-64(key = topic; "lan-topic" then the salt)     |
 
-Who does not know a topic cannot link its tags across salts; who does can test for it. The node's
-public key is never in here: it would identify a device to every network that it joins.
+A listener that does not know a topic cannot link its tags across salts; one that does can test for
+it. The node's public key is never in here: it would identify a device to every network that it
+joins.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Announcement:
     def of(cls, topics: Collection[bytes], salt: bytes, turn: int = 0) -> Announcement:
         """Announce as many topics as fit, other ones each turn, so that all have theirs.
 
-        Who holds the others meanwhile still recognizes who announces them.
+        Neighbors that hold the others still recognize the announcer meanwhile.
         """
         announced = list(topics)
         if len(announced) > MAX_TOPICS:

@@ -47,7 +47,7 @@ _UPGRADE, _MANIFEST = 8, 16
 
 
 class FalseReport(InvalidProof):
-    """A peer reported a conflict that is none."""
+    """A peer reported a conflict where there is none."""
 
 
 class Conflicts:

@@ -73,7 +73,7 @@ class Demand:
         self._store = store
         self._points: dict[int, int] = {}
         self._urgent = BitMap64()
-        # Who reads ahead waits for each block by itself, and takes back nothing of what came.
+        # Reading ahead waits for each block by itself, and takes back nothing of what came.
         self._wanted = tuple(
             WantedBlocks(keeps_held=priority is not Priority.AHEAD) for priority in Priority
         )
@@ -308,7 +308,7 @@ class Demand:
 def _is_run(indices: range, priority: Priority) -> bool:
     """Whether it is wanted as a range: one block is urgent, unless nobody waits for it yet.
 
-    Who reads ahead takes it back when it has come, too: as an urgent one it would be another's.
+    Reading ahead takes it back when it has come, too: as an urgent one it would be another's.
     """
     return indices.step == 1 and len(indices) >= (1 if priority is Priority.AHEAD else 2)
 

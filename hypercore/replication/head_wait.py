@@ -35,7 +35,7 @@ class HeadWait:
         end = since + MAX_SILENT_SECONDS
         asked_at = heads.asked_at(peer)
         if asked_at is not None:
-            # Who claims ever more, and was asked for that in vain, gains no time by it.
+            # A peer that claims ever more, and was asked for it in vain, gains no time by that.
             return min(end, (since if peer.claims.asked > 1 else asked_at) + _patience(peer))
         if peer.claims.waited_in_vain == (head, peer.sync):
             return -inf

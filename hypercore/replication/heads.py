@@ -204,5 +204,5 @@ def patience(peer: RemotePeer) -> float:
 
 
 def patience_with(round_trip_seconds: float) -> float:
-    """Who answers something very late on purpose does not gain hours by it."""
+    """A peer that answers very late on purpose does not gain hours by it."""
     return min(max(PATIENCE_SECONDS, 4 * round_trip_seconds), MAX_SILENT_SECONDS)

@@ -89,7 +89,7 @@ class Speed:
     def expected_seconds(self, inflight: Inflight, position: int, now: float) -> float:
         """When an answer will come that has `position` others before it.
 
-        Who has been silent for a while is expected to be so for as long again.
+        A peer that has been silent for a while is expected to be so for as long again.
         """
         if not self.seconds_per_block and not inflight.round_trip_seconds:
             expected = max(GUESS_SECONDS, inflight.round_trip_guess)

@@ -191,7 +191,7 @@ class Pushes:
         proof = build_proof(wanted, head, source.read_node, block, prologue)
         peer.uploads.proven_length = peer.uploads.pushed_length = head.length
         if theirs == 0 and verifier is not None and not verifier.is_compat:
-            # Who has nothing of the log may not know who signs it either.
+            # A peer that has nothing of the log may not know who signs it either.
             manifest = source.manifest
             proof = Proof(proof.fork, proof.block, upgrade=proof.upgrade, manifest=manifest)
         return Data(0, proof).encode()

@@ -4,7 +4,7 @@ A request names a block below the lowest subtree that is known to hold the offse
 its value) and the offset. The answer brings the nodes from the leaf up to that subtree, and
 those down to where the offset falls, as far as the peer has them; every answer leads further
 down. They all hash up to what we have, but the sizes of the lowest two are only the peer's word
-(see `proof`): so they stay with the search, and nothing of them is stored. Who searches fetches
+(see `proof`): so they stay with the search, and nothing of them is stored. The searcher fetches
 the block that was found, which proves its place.
 
 Source: hypercore 11.37.1 lib/replicator.js _requestSeek.

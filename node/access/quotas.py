@@ -8,11 +8,11 @@
 | address: messages a minute   | lines of those frames           | it is read from more slowly |
 | address: new values a minute | values its clients had stored   | it is read from more slowly |
 
-Rates are token buckets: a minute's worth may come at once, then as much as flows in. Who owes is
-left unread until the debt is paid; the socket fills up, and the client waits as it would for a
-slow disk. A connection that is paced so can never owe more than one frame. Many connections of one
-address can: when it owes what FAR_BEYOND_MINUTES would bring in and yet more comes, the connection
-that brings it is sent away.
+Rates are token buckets: a minute's worth may come at once, then as much as flows in. An address
+that owes is left unread until the debt is paid; the socket fills up, and the client waits as it
+would for a slow disk. A connection that is paced so can never owe more than one frame. Many
+connections of one address can: when it owes what FAR_BEYOND_MINUTES would bring in and yet more
+comes, the connection that brings it is sent away.
 
 An address of IPv6 is its /64: nobody is given less.
 """

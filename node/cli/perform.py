@@ -26,7 +26,7 @@ def need_node(common: Common) -> AdminClient:
 
 
 def _why_no_node(config: Config) -> str:
-    """Who has the store open may be a node that answers soon: a start can take half a minute.
+    """Whoever has the store open may be a node that answers soon: a start can take half a minute.
 
     Or another command, such as `core verify`: then no node is running.
     """

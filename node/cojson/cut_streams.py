@@ -3,8 +3,8 @@
 The first piece of a large value announces where the last one will end (`expectContentUntil`). A
 cojson client that was told so claims all of it when it connects again, though it has a part: it
 would wait for the rest for ever. So such a claim is doubted, and the last transaction of each of
-these sessions is sent again. Who has all takes it for a repetition; who has not answers with a
-correction, and gets the rest.
+these sessions is sent again. A client that has all takes it for a repetition; one that has not
+answers with a correction, and gets the rest.
 
 Source: cojson 0.20.19 coValueCore.ts knownStateWithStreaming, PeerState.ts sendLoadRequest.
 """

@@ -5,7 +5,7 @@ of; a group of which it is a member or a parent; any value with a session that i
 
 New parts that do so are refused, whether the value is stored here or was refused before: else all
 that is in a group would wait here, too. A stored one is known once it was read, which it is before
-anything that names it is served. Who asks for it is sent it: older clients take some of them.
+anything that names it is served. Whoever asks for it is sent it: older clients take some of them.
 
 Source: cojson 0.20.19 sync.ts handleNewContent.
 """

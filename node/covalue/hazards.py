@@ -1,6 +1,6 @@
 """Headers, and signed transactions, at which cojson clients stop, by whomever they are.
 
-Who may write to a value is for its readers to say, but before they do a client has to verify it,
+The readers of a value decide who may write to it, but before they do a client has to verify it,
 and to look for what a group names. One transaction of a stranger can keep it from that:
 
 | transaction                                      | a cojson client that is sent it               |

@@ -32,7 +32,7 @@ async def read_covalue(
 
     Sessions come sorted by id. What is read has the right shape and may still be forged.
 
-    Raises: DecodeError for rows that are none; what the bee raises.
+    Raises: DecodeError for malformed rows; what the bee raises.
     Cancel: nothing is changed.
     """
     return list((await read_pieces(tree, co_id, known or NOTHING, None)).pieces)

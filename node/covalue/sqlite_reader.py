@@ -299,7 +299,7 @@ class SqliteReader:
         return [text for (text,) in found]
 
     def ids(self, prefix: str, after: str, limit: int) -> list[RawCoId]:
-        """At most `limit` ids, in order; texts that are none are passed over."""
+        """At most `limit` ids, in order; texts that are no ids are passed over."""
         return self._read("ids", lambda: self._page_of_ids(prefix, after, limit))
 
     def _page_of_ids(self, prefix: str, after: str, limit: int) -> list[RawCoId]:

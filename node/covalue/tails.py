@@ -4,7 +4,7 @@ A live edit is one transaction. With a row of its own it would cost whoever read
 block, and two blocks to write: the session's row changes with every edit anyway. So that row
 carries the last transactions, the *tail*, up to TAIL_BYTES. What grows beyond becomes a run, or
 joins the run before it while both together stay below RUN_BYTES: an edit is written three times
-over, and read as one of many. Who reads takes a session's runs, and then its tail.
+over, and read as one of many. A reader takes a session's runs, and then its tail.
 
 | a session of          | is                                              |
 |-----------------------|-------------------------------------------------|

@@ -24,9 +24,10 @@ A line that carries nothing one way stalls reads, too, so who goes for that may 
 the first time. What is wrong with the content of a log that it has signed is no line's fault.
 
 Work, on the other hand, is nobody's fault: a node with many clients asks for a lot, and one that
-was away for long has to compare everything. Who takes more of our time than its share is read and
-answered later (`effort`), at once, and for as long as it goes on. What turns out to be true pays
-for itself, and so does looking up each value that is here now and then, and some that are not.
+was away for long has to compare everything. A member that takes more of our time than its share is
+read and answered later (`effort`), at once, and for as long as it goes on. What turns out to be
+true pays for itself, and so does looking up each value that is here now and then, and some that are
+not.
 """
 
 from __future__ import annotations

@@ -202,9 +202,9 @@ class CoreData:
     async def _read_newest(self, call: Callable[[Tree], Awaitable[T]]) -> tuple[Tree, T]:
         """What `call` reads in the tree of now, and that tree.
 
-        Who erases or compacts first writes what is to stay, and then gives up the rest: a read
-        that meets a gap begins again with the head that goes with it. So does one under which the
-        log was cut back.
+        A node that erases or compacts first writes what is to stay, and then gives up the rest: a
+        read that meets a gap begins again with the head that goes with it. So does one under which
+        the log was cut back.
 
         Raises: `_UNREADABLE`. Cancel: as `call`.
         """

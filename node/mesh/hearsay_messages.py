@@ -9,8 +9,8 @@
 *Neighbors* are the members from which the sender hears what they change: a difference to what it
 said before. *Brief* is an update of values of which the receiver has most likely heard: a name is
 the beginning of BLAKE2b(coID, line feed, CoSessionId), and its count is that of the session's
-transactions. Who cannot tell what a name stands for says so (`unclear`), and is sent an update, or
-the name once more with a count of 0: the sender does not know it any more.
+transactions. A member that cannot tell what a name stands for says so (`unclear`), and is sent an
+update, or the name once more with a count of 0: the sender does not know it any more.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Telling a member of all that is held here of what it follows, once it says so.
 
-An update tells what moves. Who begins to follow a prefix or an owner also wants what does not move:
-each value held is announced as if it had just done so, at the pace at which the member takes it.
-What it has already, as the counts say, it does not read. Then it is told that this was all
-(`Listed`): before, it cannot know that it is in step.
+An update tells what moves. A member that begins to follow a prefix or an owner also wants what does
+not move: each value held is announced as if it had just done so, at the pace at which the member
+takes it. What it has already, as the counts say, it does not read. Then it is told that this was
+all (`Listed`): before, it cannot know that it is in step.
 """
 
 from __future__ import annotations

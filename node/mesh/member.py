@@ -335,7 +335,7 @@ class Member:
     def _note_reply(self, values: int) -> None:
         """It said something of so many values, which only who was told of them has to."""
         told = self.outbox.values_told + self.session.values_answered
-        # Who keeps everything finds what was there before in our log, each in a block or more.
+        # A full replica finds what was there before in our log, each in a block or more.
         self.conduct.note_reply(values, told + self.acknowledgements.told_length)
 
     def expel(self, fault: str) -> None:

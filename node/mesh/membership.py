@@ -12,7 +12,7 @@ under which all data cores are encrypted, each with a block key of its own (`blo
 
     data key = H(key = mesh key; "data" || data secret)
 
-Who knows the first secret is *some* member; what a member may do says a grant (`ledger`). In an
+Whoever knows the first secret is *some* member; a grant says what a member may do (`ledger`). In an
 open mesh, and wherever nobody is known to have founded it, knowing the secret is enough to write.
 """
 

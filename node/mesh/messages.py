@@ -210,8 +210,8 @@ class Interest:
     def followed(self) -> frozenset[str]:
         """What it follows beside single ids, as rules have it.
 
-        A full replica reads the log, and follows nothing more by that. Who has too many ids to name
-        is told of everything, too, and does not.
+        A full replica reads the log, and follows nothing more by that. A member with too many ids
+        to name is told of everything, too, and does not.
         """
         everything = (EVERYTHING,) if self.everything else ()
         prefixes = (f"{PREFIX}:{prefix}" for prefix in self.prefixes)

@@ -130,7 +130,7 @@ class MemberOutbox:
     def queue_evidence(self, pieces: Sequence[Evidence]) -> None:
         """Tell it of these when the connection has nothing else to carry.
 
-        Who may not read is told of cores only: the evidence of a session shows what is in it.
+        One that may not read is told of cores only: evidence of a session shows what is in it.
         """
         may_read = self._may_read()
         self._testimony.extend(

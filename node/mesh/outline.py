@@ -36,7 +36,7 @@ async def read_outline(
 ) -> Outline | None:
     """Header, and sizes by counting checkpoints; None when there is no value with that id.
 
-    Raises: DecodeError for rows that are none; what the bee raises.
+    Raises: DecodeError for malformed rows; what the bee raises.
     Cancel: nothing is changed.
     """
     header: CoValueHeader | None = None

@@ -33,7 +33,7 @@ class PolicyChange:
     def apply(self, policy: ReplicaPolicy) -> ReplicaPolicy:
         """The policy as it is after this.
 
-        Raises: ValueError for ids and rules that are none, for rules about owners that there cannot
+        Raises: ValueError for malformed ids and rules, for rules about owners that there cannot
         be, for taking back what is not there, and for more than a member can be told.
         """
         for _, owners in (_rules(self.follow), _rules(_with_colon(self.deny))):

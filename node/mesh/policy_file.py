@@ -139,7 +139,7 @@ def _bound(values: dict[str, object], name: str) -> int | None:
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not 1 <= value < inf  # so no number that is none, either
+        or not 1 <= value < inf  # so NaN is refused, too
     ):
         raise ValueError(f"{name}: a number of at least 1 wanted, not {value!r}")
     return int(value)

@@ -14,8 +14,9 @@ ever met have, nothing is appended here; for `GRACE_SECONDS`, then the node goes
     are known to have lost   store was salvaged, or lost a part, and not all members can be asked
     our key, another node    two nodes run with it, and the elder signs that: the younger one stops
 
-Who keeps single blocks only may know a head, and lack the tree nodes that lead there from ours.
-But no member's word decides anything: a longer head comes with our signature, or its sender goes.
+A member that keeps single blocks only may know a head, and lack the tree nodes that lead there from
+ours. But no member's word decides anything: a longer head comes with our signature, or its sender
+goes.
 
 Until that is settled nothing is fetched and no client is let in, so that nothing in memory is of
 the older state. Should a member show later that we signed a longer head, the node stops, and

@@ -9,10 +9,10 @@
 A head says that its receiver signed it, and with which tree hash that is shown: nobody's word
 about the length of a log counts without.
 
-Every run of a node names itself by a random number. Who has seen two of them go in turns tells the
-elder the number of the younger (`alive`, unsigned); that one signs it, by which it says that it is
-another run, and lives. With this signature the younger is told. Nobody else can make it, nor a run
-that was over before the younger began, so no member can stop a node by its word.
+Every run of a node names itself by a random number. A member that has seen two of them go in turns
+tells the elder the number of the younger (`alive`, unsigned); that one signs it, by which it says
+that it is another run, and lives. With this signature the younger is told. Nobody else can make it,
+nor a run that was over before the younger began, so no member can stop a node by its word.
 
 A node signs "beemesh/1 alive" || number.
 """

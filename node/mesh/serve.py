@@ -385,7 +385,7 @@ async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
         except CorruptStore as error:
             member.listing.failed()
             _log.error("cannot list what a member follows", **_about(member), error=str(error))
-        # Who follows something else in each message gets as little of our time as anybody.
+        # One that follows something else in each message gets as little of our time as anybody.
         await trio.sleep((trio.current_time() - started - waited) / SHARE)
 
 

@@ -26,7 +26,7 @@ from node.mesh.trust import Trust
 from swarm.io.tasks import Wakeup
 
 MAX_RECENT = 8192
-"""Values that moved last (about 3 MB). Who is interested in one of them hears of it even if the
+"""Values that moved last (about 3 MB). A member interested in one of them hears of it even if the
 word of that interest came after the change."""
 
 TELL_SECONDS = 5e-6

@@ -1,8 +1,8 @@
 """Who is let into the mesh, now: judging members, and telling them what admins signed.
 
 What comes in by one member goes on to all others, and ends the connections of those whom it shuts
-out. Who was away is told when it comes back: both say what they hold, and send what the other
-lacks. A grant that runs out ends its member's connection, too.
+out. A member that was away is told when it comes back: both say what they hold, and send what the
+other lacks. A grant that runs out ends its member's connection, too.
 
 An admin that meets somebody who came in with a ticket that others may use signs a grant for that
 member alone. So a ticket can be revoked without all who came in with it, and a member with its

@@ -9,8 +9,9 @@
 
 Where there are admins, a node that has proved the secret sends the grant that it came with, the
 records that show what it may do, and the summary of all it holds; and is welcomed, or not, by
-these. Who holds others says which (`held`) once the other is a member, and is sent what it lacks.
-Later records go to all members as they come. A node that is shut out is told why (`farewell`).
+these. A node that holds others says which (`held`) once the other is a member, and is sent what it
+lacks. Later records go to all members as they come. A node that is shut out is told why
+(`farewell`).
 
 In an encrypted mesh writers introduce themselves (`kept`, of itself alone), and who keeps their
 cores passes that on. A member signs H(key = mesh key; "introduction" || id, data core key and name,

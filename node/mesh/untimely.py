@@ -2,8 +2,8 @@
 
 Nobody says again to a member what it was told, and what does not count is not kept by the ledger,
 lest whoever was an admin once fills it. So that is kept aside, in memory only and not without a
-bound, until it counts: the clock is set, or the admin is granted more time. Who starts anew is
-told of everything anew.
+bound, until it counts: the clock is set, or the admin is granted more time. A node that starts anew
+is told of everything anew.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 One message, type 0 of the channel `beemesh/addresses/1`, in both directions: an array of
 [member id (32 bytes), [address...]], each address HOST:PORT or a WebSocket's URL.
 
-A member says where it listens itself. Who hears that passes it on to the members connected here
-that have not said that they are connected with it, too; not further, and not what it was told of
-others. So nodes that came with the same ticket find one another, by way of whoever gave it. An
+A member says where it listens itself. A node that hears that passes it on to the members connected
+here that have not said that they are connected with it, too; not further, and not what it was told
+of others. So nodes that came with the same ticket find one another, by way of whoever gave it. An
 address is believed no more than any other: only who proves that member's key is talked to there.
 """
 

@@ -308,7 +308,7 @@ class JazzSocket:
             self._queue_writes()
             if self.protocol.eof_sent or self.is_open:
                 break
-        # Who does not wait for the answer may have brought a part of a frame to `protocol`.
+        # A hasty client may have brought a part of a frame to `protocol` before the answer.
         has_waited = asked.find(b"\r\n\r\n") == len(asked) - 4
         if self.is_open and has_waited and not self.protocol.extensions:
             self._texts = TextFrames(self._server.limits.max_message_bytes)

@@ -273,7 +273,7 @@ async def open_dht(
     `role` is another; `is_open` says that strangers can reach it, which else it finds out.
     `carriers`, the server's and the client's, replace sockets of its own.
 
-    Raises: OSError when nothing can be bound, ValueError for a bootstrap node that is none.
+    Raises: OSError when nothing can be bound, ValueError for a malformed bootstrap node.
     Cancel: closes the sockets.
     """
     known = [parse_bootstrap(node) for node in bootstrap]
@@ -297,7 +297,7 @@ async def open_bootstrap(
     `host` is the IPv4 address at which they reach it, and what it binds unless `bind_host` says
     otherwise; port 0 picks a free one. `others` are bootstrap nodes that exist already.
 
-    Raises: OSError when the port is taken, ValueError for addresses that are none.
+    Raises: OSError when the port is taken, ValueError for malformed addresses.
     Cancel: closes the sockets.
     """
     if scope_of(host) is Scope.NOWHERE:

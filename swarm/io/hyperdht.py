@@ -205,7 +205,7 @@ async def open_hyperdht(
 ) -> AsyncIterator[HyperDht]:
     """Take part in the network until the body ends; the settings are those of `open_dht`.
 
-    Raises: OSError when nothing can be bound, ValueError for a bootstrap node that is none.
+    Raises: OSError when nothing can be bound, ValueError for a malformed bootstrap node.
     Cancel: ends all connections.
     """
     async with (

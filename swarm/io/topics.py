@@ -169,7 +169,7 @@ class Topics:
     ) -> None:
         """One topic, until it is left.
 
-        Who joins it anew waits until it is taken back: that would hit the new announcement.
+        Whoever joins it anew waits until it is taken back: that would hit the new announcement.
         """
         with scope:
             async with turn:

@@ -8,7 +8,7 @@
 | GONE      | closed, silent                             |                                      |
 
 There is no handshake: ids, and the first sequence numbers if they are not 0, come from a layer
-above. Nothing is authenticated either. Who knows an id and a number can end a stream, and that
+above. Nothing is authenticated either. Whoever knows an id and a number can end a stream, and that
 is all that a packet, however malformed, can do.
 
 Source: libudx of udx-native 1.21.3; what it lacks is LINGERING: there, a remote that missed the
@@ -219,7 +219,7 @@ class UdxStream:
         if self._state is not State.CONNECTED or self._is_send_ended:
             raise RuntimeError(f"cannot send on a stream that is {self._state.name} or ended")
         self._sender.queue(data)
-        # Who has just queued something may queue more; if not, the next acknowledgement sees it.
+        # More may be queued right after this; if not, the next acknowledgement sees it.
         outputs = self._flush(now, [], has_more=True)
         self._was_writable = self.is_writable
         return outputs

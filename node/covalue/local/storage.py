@@ -140,7 +140,7 @@ class LocalStorage:
     async def load_known_state(self, co_id: RawCoId) -> KnownState | None:
         """What is stored, from memory or else from the disk; None for an unknown value.
 
-        Who asks for a value that is being looked up waits for that look-up.
+        A call for a value that is being looked up waits for that look-up.
 
         Raises: CorruptStore; a LocalNode takes that for an unknown value.
         Cancel: nothing is changed; who waits for the same value looks it up instead.
