@@ -440,7 +440,7 @@ class Corestore:
 def corestore_on(
     storage: Storage, *, primary_key: bytes | None = None, entropy: Entropy = system_entropy
 ) -> Iterator[Corestore]:
-    """The store that is in a storage; who opened that closes it afterwards.
+    """The store that is in a storage; whoever opened that closes it afterwards.
 
     Raises: UsageError for another `primary_key`, CorruptStorage.
     """

@@ -300,7 +300,8 @@ class ReadableCore(CoreFacts):
     async def update(self) -> bool:
         """Wait for the newer head that some connected peer has; whether the log grew by it.
 
-        False at once when nobody has one, and after a while when who claims one does not prove it.
+        False at once when nobody has one, and after a while when a peer that claims one does not
+        prove it.
         Raises: trio.ClosedResourceError. Cancel: undoes nothing.
         """
         self._handle.check_open()

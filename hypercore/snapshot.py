@@ -200,7 +200,7 @@ class Snapshot:
         return await find_byte(self._handle, self._history, offset, wait=wait)
 
     async def pause(self) -> None:
-        """Let other tasks run, for who reads with `get_local` in a loop. Cancel: undoes nothing."""
+        """Let other tasks run, in loops that read with `get_local`. Cancel: undoes nothing."""
         await self._handle.pause()
 
     def byte_stream(self, start: int = 0, stop: int | None = None) -> ByteStream:

@@ -372,7 +372,7 @@ class StoredLog:
         """Put all of it into a batch that must be committed next; returns the head it leads to.
 
         Bits and hints change at once, the head does not: who commits the batch is to `settle`
-        the log then, and who fails to must `poison` it.
+        the log then, and a caller that fails to must `poison` it.
         """
         head = self.head
         for changes in changesets:
@@ -389,7 +389,7 @@ class StoredLog:
         return head
 
     def stage_head(self, batch: RowBatch, head: Head, changesets: Sequence[Changeset]) -> None:
-        """The end of `stage`, for who has put all else into the batch."""
+        """The end of `stage`, for a caller that has put all else into the batch."""
         if head is not self.head:
             self.rows.stage_head(batch, head)
         self._held.stage(batch, changesets, self.head.length)

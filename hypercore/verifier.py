@@ -170,7 +170,7 @@ class Verifier:
     def assemble(self, parts: Sequence[PartialSignature]) -> bytes:
         """The multisignature of all these parts, in their order.
 
-        Of one part it is the form in which signers send theirs to who collects them.
+        Of one part it is the form in which signers send theirs to whoever collects them.
         """
         nodes: dict[int, MerkleNode] = {}
         for part in parts:

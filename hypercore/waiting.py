@@ -101,7 +101,7 @@ class BlockWaiters:
 class WriterLock:
     """A lock that costs no trip to the scheduler while it is free.
 
-    `async with lock:` as usual; who has it may take it again. Whoever leaves the block gives it
+    `async with lock:` as usual; its holder may take it again. Whoever leaves the block gives it
     back: a task that took it and is gone would keep it for ever.
     """
 

@@ -42,7 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     admin_hosts: tuple[str, ...] = ()
     """Names by which it is reached besides its own address, such as behind a reverse proxy."""
     admin_token_file: Path | None = None
-    """The text of a token that lasts, for who scrapes metrics; else each start makes one."""
+    """The text of a token that lasts, for whoever scrapes metrics; else each start makes one."""
     join: tuple[str, ...] = ()
     mesh_name: str | None = None
     mesh_encrypted: bool = False
@@ -171,7 +171,7 @@ def admin_path(data: Path) -> Path:
 
 
 def default_data_path() -> Path | None:
-    """None for who has no home directory, as users of containers may."""
+    """None for users without a home directory, as users of containers may."""
     try:
         path = Path(platformdirs.user_data_dir("beemesh", appauthor=False))
     except RuntimeError:
@@ -299,5 +299,5 @@ def _read_file(path: Path) -> dict[str, object]:
 def _parse(name: str, value: object, source: str) -> object:
     try:
         return PARSERS[name](value)
-    except (ValueError, TypeError, RuntimeError) as error:  # the last: `~` of who has no home
+    except (ValueError, TypeError, RuntimeError) as error:  # the last: `~` without a home
         raise ConfigError(f"{source}: {name.replace('_', '-')}: {error}") from error

@@ -1,4 +1,4 @@
-"""[trio] A running node: serves connections, tells how it is, hands verbs to who does them."""
+"""[trio] A running node: serves connections, tells how it is, hands verbs on."""
 
 from __future__ import annotations
 

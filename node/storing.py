@@ -61,9 +61,10 @@ class Storing:
 async def open_storing(
     config: Config, cores: Corestore, data_key: bytes | None = None, *, may_leave: bool = False
 ) -> AsyncIterator[Storing]:
-    """Have the configured store open until the block ends; `may_leave` is for who moves things.
+    """Have the configured store open until the block ends.
 
-    Blocks of the data core are encrypted with the `data_key` of an encrypted mesh.
+    Blocks of the data core are encrypted with the `data_key` of an encrypted mesh. With
+    `may_leave` coValues in another store of this node may be left behind, to be moved.
 
     Raises: ConfigError when something would be left behind; what the store raises.
     """

@@ -78,7 +78,7 @@ class Strangers:
                 del self._present[scope]
 
     async def run(self) -> None:
-        """Look for who has to make room, until cancelled."""
+        """Look for strangers that have to make room, until cancelled."""
         while True:
             await trio.sleep(IDLE_SECONDS)
             if self._present and self._connections() >= CROWD:

@@ -139,7 +139,7 @@ class KnownPeer:
         )
 
     def match(self, topics: Set[bytes], now: float) -> None:
-        """These are the topics that matter here; who gets wanted by that is dialed soon."""
+        """These are the topics that matter here; a peer wanted for one is dialed soon."""
         was_wanted = self.is_wanted
         if self.announcement is not None:
             earlier = self.found_topics if self.announcement.is_full else frozenset[bytes]()

@@ -18,7 +18,7 @@ from hypercore.replication.remote import RemotePeer
 from hypercore.replication.replicated_log import ReplicatedLog
 
 LAST_BLOCKS = 256
-"""New blocks this close to the end are announced to every peer; older ones to who wants them."""
+"""New blocks this close to the end are announced to every peer; older ones where wanted."""
 
 MAX_UNSYNCED_HEADS = 64
 """Heads remembered until they are durable; beyond that the newest takes the last one's place."""

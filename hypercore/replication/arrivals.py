@@ -28,7 +28,7 @@ class Arrivals:
         return any(end > now for end in self._opening)
 
     def until(self, now: float) -> float:
-        """How long to wait for who comes, or is looked for and would be the first; -inf: not."""
+        """How long to wait for peers on their way, or for the first that is sought; -inf: not."""
         if self._finding > 0 and not self._has_anybody_come:
             return inf
         return min((end for end in self._opening if end > now), default=-inf)

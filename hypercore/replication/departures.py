@@ -1,4 +1,4 @@
-"""Peers that have gone, for who has to know how far each had come."""
+"""Peers that have gone, for those that have to know how far each had come."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Departures:
 
     @contextmanager
     def noted(self) -> Iterator[deque[Departure]]:
-        """While in this block, who goes is noted there; to be taken out now and then."""
+        """While in this block, peers that go are noted there; to be taken out now and then."""
         noted: deque[Departure] = deque(maxlen=MAX_DEPARTURES)
         self._noted.append(noted)
         try:

@@ -138,13 +138,13 @@ class HeadRequests:
             self._demand.put_back(asked.index)
 
     def _put_back_late(self, now: float) -> None:
-        """Also of who was not the first to be asked, and where a head has come from another."""
+        """Also of peers that were not asked first, and where a head has come from another."""
         for peer, asked in list(self._blocks.items()):
             if asked.sent_at <= now - patience(peer):
                 self._put_back(peer)
 
     def _begin_turn(self, peer: RemotePeer, now: float) -> None:
-        """It is the peer's; its time goes on from who was asked before.
+        """It is the peer's; its time goes on from that of the peer asked before.
 
         Else those who leave just before it is up, one after another, would keep everybody waiting
         without end.

@@ -1,4 +1,4 @@
-"""What a `Replicator` wants done, for who carries it out in that order."""
+"""What a `Replicator` wants done, in the order in which it is carried out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges that are asked for ahead by who takes nothing back."""
+"""Ranges that are asked for ahead by readers that take nothing back."""
 
 from __future__ import annotations
 

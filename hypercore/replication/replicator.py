@@ -148,7 +148,7 @@ class Replicator:
         return self._flush([])
 
     def expect_head(self, more: int, now: float, *, keeps_channels: bool) -> list[Output]:
-        """So many more (or fewer) wait for a longer head; channels to who may have one stay."""
+        """So many more (or fewer) wait for a longer head; channels to peers with one stay."""
         self._downloads.heads.expect(more, keeps_channels=keeps_channels)
         self._sync_all()
         self._fill_all(now)

@@ -59,7 +59,7 @@ class CoreReplication:
         self._resting = Resting()
         self.refusals = self._served.refusals
         self.departures = Departures()
-        """Who has gone, for who has to know."""
+        """Peers that have gone, for those that have to know."""
         self.activity = trio.lowlevel.ParkingLot()
         """Who waits for anything to happen between this core and its peers."""
         self._arrivals = Arrivals(self.activity)
@@ -206,7 +206,7 @@ class CoreReplication:
     def expecting_head(self, *, keeps_channels: bool = False) -> Iterator[None]:
         """While in this block somebody waits for a longer head: it is asked for at once.
 
-        With `keeps_channels` the channels to who may have one stay for that.
+        With `keeps_channels` the channels to peers that may have one stay for that.
         """
         expect = partial(self._replicator.expect_head, keeps_channels=keeps_channels)
         self._served.act(expect(1, trio.current_time()))

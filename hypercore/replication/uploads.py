@@ -320,7 +320,7 @@ class Uploads:
                 words = bitfield.to_words(start, end)
                 answers.append((MessageType.BITFIELD, HaveBits(start, words).encode()))
             else:
-                # JavaScript says nothing here, and who asked cannot know that nothing will come.
+                # JavaScript says nothing here, and the asker cannot know that nothing will come.
                 nothing = Range(start, end - start, drop=True)
                 answers.append((MessageType.RANGE, nothing.encode()))
             start = end

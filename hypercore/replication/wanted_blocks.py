@@ -20,7 +20,7 @@ length, and hold next to nothing."""
 
 MAX_GAPS = 1024
 """Runs of a range that were passed over; with as many, nothing behind another gap is looked for.
-All are looked through for each piece, and who offers one block in four million makes any number."""
+All are looked through for each piece, and offers of one block in four million make any number."""
 
 RUN_BLOCKS = 16
 """How many blocks in a row a random order keeps together: their proofs share tree nodes."""

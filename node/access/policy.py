@@ -16,8 +16,8 @@ not an account's matter, since cojson does not authenticate readers: that is wha
 | header alone: of any other value          | take | take               | refuse                 |
 | an account's header that others wait for  | take | take               | take                   |
 
-With both lists, who is on both is denied. The last row is what keeps a group readable that has a
-member who is not welcome: clients do not show a group before they have the header of every
+With both lists, one who is on both is denied. The last row is what keeps a group readable that has
+a member who is not welcome: clients do not show a group before they have the header of every
 member's account, and so the group of a welcome author would wait for ever. Such a header is
 some 300 bytes, signed by nobody and about nobody else; it is taken alone, without sessions, when
 content that is taken names it.

@@ -1,4 +1,4 @@
-"""`beemesh core proof` and `beemesh core verify-proof`: evidence for who has nothing else."""
+"""`beemesh core proof` and `beemesh core verify-proof`: evidence that stands alone."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Asking:
         self.round = 0
         """How many have begun."""
         self._clients: dict[PeerView, None] = {}
-        """Those of which something was put off, who was looked at longest ago first."""
+        """Those of which something was put off, the one looked at longest ago first."""
 
     def ask(self, co_id: RawCoId, sender: PeerView, out: list[Output]) -> None:
         """Ask for a value that is not here, unless that was done or is put off."""

@@ -157,7 +157,7 @@ class ClientLink:
         """Take the messages of one frame.
 
         Waits while much of this client is unsettled, or many answers to it are unsent. Cojson
-        clients read whatever they send; who does not has only itself to wait for.
+        clients read whatever they send; one that does not has only itself to wait for.
 
         Cancel: some of the messages may have been taken.
         """

@@ -6,7 +6,7 @@ hold, and the rest as soon as they do. How long that takes is up to them: with f
 connected it waits until there are more. What was sent is stored here all the while, and served.
 
 As long as N nodes hold nothing, a client of which everything is here is told nothing: cojson sends
-all of a value that it has to who says to have none of it, and would do so each time it connects.
+all of a value that it has to a client that says it has none, and would do so each time it connects.
 
 Pure; the host carries out what comes of it.
 """

@@ -437,7 +437,7 @@ class SyncHost:
         self._carry_out(self._engine.not_stored([store.ticket for store in stores]))
 
     async def _mind_room(self, room: Room) -> None:
-        """Take nothing in while there is no room; who sent something meanwhile is to come again."""
+        """Take nothing in while there is no room; clients that sent something are to come again."""
         while True:
             self._is_full = not room.is_open
             self._committed.unpark_all()

@@ -94,7 +94,7 @@ class Intake:
         self._judge_parts(entry, header, delivery, out)
 
     def _fault(self, header: CoValueHeader, delivery: Delivery) -> str | None:
-        """Why the value cannot begin so, or must not; who holds one that must not is no liar."""
+        """Why the value cannot begin so, or must not; a holder of one that must not is no liar."""
         co_id = delivery.content.co_id
         if not header.has_id(co_id):
             delivery.doubtful = frozenset()

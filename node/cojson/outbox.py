@@ -1,10 +1,10 @@
 """[trio] What is to be said to one client: control messages as lines, values as a cursor.
 
 A slow client costs some control lines and no more: of values only the ids wait here, and their
-content is read when the connection can carry it; who does not read its answers is not read from.
-What names sessions waits as it is and becomes a line when it is sent: of a value with thousands of
-them each acknowledgement is megabytes, and a newer one takes the place of that which waits.
-Control lines go first, then values by
+content is read when the connection can carry it; a client that does not read its answers is not
+read from. What names sessions waits as it is and becomes a line when it is sent: of a value with
+thousands of them each acknowledgement is megabytes, and a newer one takes the place of that which
+waits. Control lines go first, then values by
 priority (groups, values, binary streams), each in the order in which they were wanted.
 """
 

@@ -1,8 +1,8 @@
 """Content that was stored or read a moment ago, for those who want just that.
 
 A live edit goes to every subscriber without a look at the store, and is encoded once for all of
-them; who loads a value gets it whole, as the store would give it. Kept is text, ready to be
-sent: as objects the same transactions would take twice as much memory, and be encoded anew for
+them; a client that loads a value gets it whole, as the store would give it. Kept is text, ready to
+be sent: as objects the same transactions would take twice as much memory, and be encoded anew for
 everybody who loads them. What was read to tell the engine of a value is kept for the client that
 asked for it, and for the next ones.
 """

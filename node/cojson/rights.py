@@ -5,8 +5,8 @@ is judged for the first time and kept up with every commit of the group after th
 refused for want of a right is an *appeal* (`appeals.py`): roles may come to light later.
 
 A session's part is one decision, because it ends at one signature: it is taken when one of its
-transactions may be written. So a stranger gets nothing in, and who was made a writer late can go
-on with the session in which he wrote too early; readers ignore what was written without a right.
+transactions may be written. So a stranger gets nothing in, and one who was made a writer late can
+go on with the session in which he wrote too early; readers ignore what was written without a right.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""[disk] The streams that a node has begun, for who is cut by its crash: `cut_streams.log`.
+"""[disk] The streams that a node has begun, in case it crashes: `cut_streams.log`.
 
 A line is appended before the first piece of a stream is sent, and nothing is taken away when the
 client has all of it: what a crash leaves is more than was cut, and to be doubted does little harm.

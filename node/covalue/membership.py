@@ -64,7 +64,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parents:
-    """What a group must know of its parents, answered by who holds them."""
+    """What a group must know of its parents, answered by whatever holds them."""
 
     is_group: Callable[[RawCoId], bool]
     """Whether this id may be a parent; true as well while nobody knows."""

@@ -368,7 +368,7 @@ def _foreign_mode(path: Path) -> str:
     """How SQLite is to open it.
 
     Where there is a write-ahead log, it wants to make its shared memory beside the file even to
-    read it. Where it cannot, and nobody has a log there, as who writes would, the file is read as
+    read it. Where it cannot, and nobody has a log there, as a writer would, the file is read as
     it is, without a lock.
     """
     file = path.resolve()

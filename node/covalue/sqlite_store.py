@@ -6,7 +6,7 @@ not both at a time (`sqlite_schema`).
 A writer holds the lock of the one writing connection. Rows are written inline, and a commit
 waits for the disk in a thread; without durability it is a copy in memory and stays inline, too:
 90 µs for ten transactions, where a thread would make it 270. Reads have a connection of their own
-and run inline, as far as they are short; who wants all of a value at once waits for a thread.
+and run inline, as far as they are short; a read of all of a value at once waits for a thread.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ class CoValueStore(Protocol):
         ...
 
     async def write_lock(self, peer_id: str, lock: ReconciliationLock) -> None:
-        """Replace it; who reads, decides and writes must not do so twice at a time.
+        """Replace it; a caller that reads, decides and writes must not do so twice at a time.
 
         Cancel: it is written, or not.
         """

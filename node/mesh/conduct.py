@@ -1,8 +1,8 @@
 """How a member behaves: what it said and did not keep, and what it makes us do. A machine.
 
-Members know the secret of the mesh, so each may be asked for what it says; who lies or floods is
-told from who is slow, busy or unlucky by what came of it. What counts is numbers, of which no
-machine, however slow, makes more than it has to say:
+Members know the secret of the mesh, so each may be asked for what it says; one that lies or floods
+is told from one that is slow, busy or unlucky by what came of it. What counts is numbers, of which
+no machine, however slow, makes more than it has to say:
 
 | what                                                             | it goes after              |
 |------------------------------------------------------------------|----------------------------|

@@ -38,7 +38,7 @@ class Effort:
         self._credit += seconds
 
     def pause_seconds(self, now: float) -> float:
-        """How long it has to wait from now on, at first; 0 for who owes nothing."""
+        """How long it has to wait from now on, at first; 0 for one that owes nothing."""
         self._update(now)
         return min(-self._credit / SHARE, MAX_PAUSE_SECONDS) if self._credit < 0 else 0.0
 

@@ -2,7 +2,7 @@
 
 What a value depends on (its group, the accounts of its authors) comes from the same member
 first, so that the value can be verified when it is handed in. It comes even if it is denied:
-without it nothing is kept of the value, and who announced that would seem not to have it.
+without it nothing is kept of the value, and the member that announced it would seem not to have it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Provenance(Protocol):
 
 
 class Origins(Protocol):
-    """Notes it, for who has to tell others."""
+    """Notes it, for those that have to tell others."""
 
     def note(self, member_id: bytes, contents: Iterable[Content], /) -> None: ...
 

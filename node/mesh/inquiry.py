@@ -86,7 +86,7 @@ class Inquiry:
     async def wait_enough(self, ids: Collection[RawCoId]) -> Announcements:
         """Wait until all have answered, or every id was found; then take what was claimed.
 
-        At most `ANSWER_SECONDS`; with everything found, `GRACE_SECONDS` for who has more.
+        At most `ANSWER_SECONDS`; with everything found, `GRACE_SECONDS` for members that have more.
 
         Cancel: nothing is taken.
         """

@@ -1,7 +1,7 @@
 """Who may do what in a mesh: what its admins signed, weighed against one another.
 
 Founders are admins of rank 0. A grant of the role admin *to a named member* makes an admin whose
-rank is one more than that of who signed it. Everything follows from the set of records alone, so
+rank is one more than that of its signer. Everything follows from the set of records alone, so
 all who have the same set judge alike, in whatever order it came and whatever their clocks say;
 clocks end grants that have an expiry, and nothing else.
 
@@ -9,7 +9,7 @@ clocks end grants that have an expiry, and nothing else.
   founder by nobody (a mesh whose founder's key has leaked is left for a new one). So two admins
   cannot shut each other out, and a stolen key never reaches those who made it an admin.
 * A revocation beats every grant but those that *pardon* it: they name it, so they were made
-  later, by an admin of no greater rank than who revoked.
+  later, by an admin of no greater rank than the one that revoked.
 * What a revoked admin signed is void, lest whoever has its key signs more, dated back. What was
   known and meant to stay is named by the revocation: `kept`.
 * What an admin whose own grant has expired signed has expired with it.
@@ -97,7 +97,7 @@ class Ledger:
         return standing is not None and standing.kept is None
 
     def is_over(self, member: bytes) -> bool:
-        """Whether somebody made it an admin, whose time is over, or that of who did."""
+        """Whether somebody made it an admin, whose time is over, or that of the one that did."""
         return member in self._about_admins and member not in self._standings
 
     @cached_property

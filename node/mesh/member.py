@@ -431,8 +431,8 @@ class Member:
 
         With `wants_push` the member is to send the blocks of what it has along.
 
-        None to who may not write: what it has is not taken. But where it `counts_copies`, a copy
-        is a copy, whoever keeps it.
+        None to a member that may not write: what it has is not taken. But where it `counts_copies`,
+        a copy is a copy, whoever keeps it.
         """
         is_of_use = self.may_write or (counts_copies and self.may_read)
         if self.is_frozen or not is_of_use:

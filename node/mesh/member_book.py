@@ -17,7 +17,7 @@ from node.mesh.trust_messages import Introduction
 from node.private_file import write_private
 
 MAX_MET = 4096
-"""Members remembered; who was never here is forgotten first, then who was not seen for longest."""
+"""Members remembered; those never here are forgotten first, then those not seen for longest."""
 
 
 class Met(msgspec.Struct, frozen=True):

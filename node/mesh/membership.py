@@ -70,7 +70,7 @@ class Membership:
         *,
         is_encrypted: bool = False,
     ) -> Membership:
-        """A new mesh with random secrets; who founds it is its first admin."""
+        """A new mesh with random secrets; its founder is its first admin."""
         membership = cls(name, entropy(SECRET_BYTES), founders=frozenset((founder_id,)))
         if not is_encrypted:
             return membership
@@ -83,7 +83,7 @@ class Membership:
 
     @classmethod
     def join(cls, ticket: Ticket) -> Membership:
-        """The mesh of a ticket. Where it names no founders, who issued its grant is one."""
+        """The mesh of a ticket. Where it names no founders, the issuer of its grant is one."""
         founders = ticket.founders
         if not founders and ticket.grant is not None:
             founders = (ticket.grant.issuer,)

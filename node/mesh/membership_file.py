@@ -146,7 +146,7 @@ def load_membership(path: Path) -> Membership | None:
 def save_membership(path: Path, membership: Membership, text: MembershipText | None = None) -> None:
     """Replace the file, readable by its owner alone, all or nothing; blocks on the disk.
 
-    `text` is that of who writes it again and again.
+    `text` is that of a caller that writes it again and again.
     """
     write_private(path, (text or MembershipText()).of(membership).encode())
 

@@ -101,7 +101,7 @@ class ValuePusher:
 
 
 def _ranges(co_id: RawCoId, known: Sessions | None) -> list[tuple[bytes, bytes]]:
-    """The keys that are read by who knows this much of a value."""
+    """The keys that are read by a member that knows this much of a value."""
     if known is None:
         return [value_range(co_id)]
     ranges = [summary_range(co_id)]

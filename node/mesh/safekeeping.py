@@ -2,7 +2,7 @@
 
 A blind member of an encrypted mesh fetches the data cores of all writers, of which it can read
 nothing, and serves them. Each writer *introduces* itself with a signature that ties its data core
-to its id; who keeps the core passes the introduction on. So a reader that never met the writer
+to its id; a keeper of the core passes the introduction on. So a reader that never met the writer
 knows whose core that is, judges that member by its grant, and reads the core as if it were here.
 
 A blind member does not learn what is read, either: it is asked for blocks by their numbers.
@@ -49,8 +49,8 @@ RETRY_SECONDS = 10.0
 """After our disk failed while such a core was read, unless it is known sooner that it has room."""
 
 MAX_NAMED = MAX_INTRODUCTIONS - 256
-"""Writers that a keeper names to who comes: as many as are listened to, and room for those that
-introduce themselves meanwhile."""
+"""Writers that a keeper names to each that comes: as many as are listened to, and room for those
+that introduce themselves meanwhile."""
 
 LOOKED_AT = 1024
 """Missing blocks of which is asked whether anybody has them."""
@@ -258,7 +258,7 @@ class Safekeeping:
         self._tell(member, self._own_introduction())
 
     def _kept_introductions(self) -> list[Introduction]:
-        """Of those whose cores we keep, and who were here last."""
+        """Of those whose cores we keep, those that were here last."""
         kept: list[Introduction] = []
         if self.is_keeper:
             for met in self._trust.book:

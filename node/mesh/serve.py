@@ -249,7 +249,7 @@ async def _receive(member: Member, channel: MessageChannel) -> None:
 
 
 async def _weigh(member: Member, size: int, seconds: float) -> None:
-    """Look at what these messages took of our time; who takes too much is read from later."""
+    """Look at what these messages took of our time; one that takes too much is read from later."""
     member.conduct.effort.spend(seconds, trio.current_time(), size)
     member.judge()
     await wait_turn(member)

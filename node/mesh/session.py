@@ -3,7 +3,7 @@
     STRANGER --its hello proves the secret--> PROVED --its welcome, role judged--> MEMBER
         any of them --wrong proof, malformed or untimely message, a limit--> CLOSED
 
-A stranger is told nothing but our own proof, which shows nothing to who lacks the secret.
+A stranger is told nothing but our own proof, which shows nothing to anybody who lacks the secret.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class MeshSession:
 
     @property
     def is_proved(self) -> bool:
-        """Whether it has proved the secret; who has not is not listened to."""
+        """Whether it has proved the secret; one that has not is not listened to."""
         return self._state in {State.PROVED, State.MEMBER}
 
     @property
@@ -172,7 +172,7 @@ class MeshSession:
         return [_transmit(welcome)]
 
     def tell(self, message: TrustMessage) -> list[Output]:
-        """Say something about members to who has proved the secret; nothing to strangers."""
+        """Say something about members to one that has proved the secret; nothing to strangers."""
         return [_transmit(message)] if self.is_proved else []
 
     def dismiss(self, farewell: Farewell) -> list[Output]:
@@ -454,7 +454,7 @@ class MeshSession:
                 assert_never(change)
 
     def _close(self, reason: str, *, is_fault: bool | None = None) -> list[Output]:
-        """A member has no excuse; who is none yet may speak for another mesh, or be older."""
+        """A member has no excuse; a stranger may speak for another mesh, or be older."""
         if is_fault is None:
             is_fault = self._state is State.MEMBER
         self._state = State.CLOSED

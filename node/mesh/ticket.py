@@ -47,12 +47,12 @@ BEARER = "bearer"
 
 MAX_TICKET_BYTES = 4096
 MAX_CHAIN = 8
-"""Admins between the founder and who invites: each made the next one."""
+"""Admins between the founder and the one that invites: each made the next one."""
 MAX_RECORD_BYTES = 16 << 10
 MAX_REASON = 256
 MAX_PARDONED = 16
 MAX_KEPT = 256
-"""Records of one admin that survive it; who has signed more names the others anew."""
+"""Records of one admin that survive it; one that has signed more names the others anew."""
 MAX_MESH_NAME = 128
 MAX_SECRET_BYTES = 64
 MAX_ADDRESSES = 16
@@ -254,7 +254,7 @@ class Ticket:
     addresses: tuple[str, ...] = ()
     grant: Grant | None = None
     founders: tuple[bytes, ...] = ()
-    """Whose grants count from the start; without any, those of who issued the grant."""
+    """Whose grants count from the start; without any, those of the one that issued the grant."""
     chain: tuple[Grant, ...] = ()
     """How who issued the grant became an admin, from a founder's grant on."""
     is_encrypted: bool = False

@@ -13,9 +13,9 @@ these. A node that holds others says which (`held`) once the other is a member, 
 lacks. Later records go to all members as they come. A node that is shut out is told why
 (`farewell`).
 
-In an encrypted mesh writers introduce themselves (`kept`, of itself alone), and who keeps their
-cores passes that on. A member signs H(key = mesh key; "introduction" || id, data core key and name,
-packed).
+In an encrypted mesh writers introduce themselves (`kept`, of itself alone), and members that keep
+their cores pass that on. A member signs H(key = mesh key; "introduction" || id, data core key and
+name, packed).
 """
 
 from __future__ import annotations

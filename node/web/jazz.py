@@ -357,7 +357,7 @@ class JazzSocket:
         self._queue_writes()
 
     def send_soon(self, text: str) -> None:
-        """Send a short message without waiting; not to who has gone, or leaves much waiting."""
+        """Send a short message without waiting; not if it has gone, or leaves much waiting."""
         if not self.is_open or self._outbox.size >= OUTBOX_BYTES:
             return
         data = text.encode()
@@ -377,7 +377,9 @@ class JazzSocket:
         await self._outbox.write(scope, lambda: self.protocol.eof_sent)
 
     async def wait_gone(self) -> None:
-        """Return when nothing can be sent any more; who is not read from is found gone so.
+        """Return when nothing can be sent any more.
+
+        So a client is found gone that is not read from.
 
         Cancel: nothing is changed.
         """

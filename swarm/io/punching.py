@@ -136,7 +136,7 @@ class HolePunch:
         return self._found
 
     def stop(self) -> None:
-        """Another way was found, or nobody wants this one; who waits for its end is told."""
+        """Another way was found, or nobody wants this one; waiters for its end are told."""
         self.machine.stop()
         self._end_random()
         self._ended.set()

@@ -310,7 +310,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
                 case _:
                     assert_never(output)
         if self._has_discarded and self._reason is None and self._machine.has_sent_all:
-            # As with TCP, who sends to one that hung up is told; but not before it has our bytes.
+            # As with TCP, a sender to one that hung up is told; but not before it has our bytes.
             self.destroy()
         self._endpoint.schedule(self)
 

@@ -143,7 +143,7 @@ class LocalStorage:
         A call for a value that is being looked up waits for that look-up.
 
         Raises: CorruptStore; a LocalNode takes that for an unknown value.
-        Cancel: nothing is changed; who waits for the same value looks it up instead.
+        Cancel: nothing is changed; another call for the same value looks it up instead.
         """
         while True:
             known = self._held.get(co_id).known
