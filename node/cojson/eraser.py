@@ -44,7 +44,6 @@ class Eraser:
         access: Gatekeeper | None = None,
     ) -> None:
         self.erased_values = 0
-        self.erased_transactions = 0
         self._store = store
         self._may_erase = may_erase
         self._access = access
@@ -83,7 +82,6 @@ class Eraser:
                 _log.error("cannot erase", error=str(error))
                 continue
             self.erased_values += 1
-            self.erased_transactions += erased.transactions
             if self._access is not None:
                 self._access.erased(erased.sessions)
             _log.info("erased", co_id=co_id, transactions=erased.transactions)

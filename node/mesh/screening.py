@@ -38,7 +38,6 @@ class NotTaken:
 
     reason: str
     member_id: bytes
-    unix_seconds: float
     is_declined: bool
     """By a decision; else it could not be had, or did not verify."""
 
@@ -72,7 +71,7 @@ class Screening:
     ) -> None:
         """Something kept it from being taken."""
         self._not_taken.pop(co_id, None)
-        self._not_taken[co_id] = NotTaken(reason, member_id, time.time(), is_declined)
+        self._not_taken[co_id] = NotTaken(reason, member_id, is_declined)
         if len(self._not_taken) > MAX_REFUSALS:
             self._not_taken.popitem(last=False)
 
