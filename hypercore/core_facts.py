@@ -85,7 +85,7 @@ class CoreFacts:
 
     @property
     def remote_contiguous_length(self) -> int:
-        """The longest prefix of the log that some peer has said to have, now or earlier."""
+        """The longest prefix of the log that some peer has claimed to have, now or earlier."""
         return self._log.remote_contiguous_length
 
     @property

@@ -149,7 +149,7 @@ class HeldBlocks:
         self._rows.stage_hints(batch, self.hints)
 
     def note_remote_contiguous(self, remote: int, length: int) -> None:
-        """Some peer has said to have blocks [0, remote) of a log that has `length` here.
+        """Some peer has claimed blocks [0, remote) of a log that has `length` here.
 
         Written when it has become all of that, so at most once for each length; any other waits
         for the next commit that moves our own contiguous length. Raises: StorageFailed.

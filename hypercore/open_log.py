@@ -156,7 +156,7 @@ class OpenLog:
             return None  # the peer asks somebody else
 
     def commit(self, changesets: Sequence[Changeset]) -> None:
-        """Make verified changes from peers true, in one batch, and wake who waits for them.
+        """Make verified changes from peers true, in one batch, and wake those who wait for them.
 
         Does not wait for the disk. Raises: StorageFailed, CoreFrozen.
         """
@@ -369,7 +369,7 @@ class OpenLog:
             raise self.damaged(index, "missing")
 
     def damaged(self, index: int, reason: str) -> DamagedBlock:
-        """What to tell who reads this block."""
+        """What to tell a reader of this block."""
         return DamagedBlock(index, f"core {self.discovery_key.hex()}", reason)
 
     def forget_damaged(self, error: DamagedBlock) -> None:

@@ -134,11 +134,11 @@ class StoredLog:
 
     @property
     def remote_contiguous_length(self) -> int:
-        """The longest prefix of the log that some peer has said to have, now or earlier."""
+        """The longest prefix of the log that some peer has claimed to have, now or earlier."""
         return min(self._held.hints.remote_contiguous_length, self.head.length)
 
     def note_remote_contiguous(self, length: int) -> None:
-        """Some peer has said to have blocks [0, length) of this fork; `length` may be beyond ours.
+        """Some peer has claimed blocks [0, length) of this fork; `length` may be beyond ours.
 
         Raises: StorageFailed.
         """

@@ -33,7 +33,7 @@ _WHY_TEXT = {
 async def explain(
     host: SyncHost, mesh: Mesh | None, data: Core | None, verb: Explain
 ) -> AsyncGenerator[Result, None]:
-    """The one result is all that this node knows of a value, and who else says to hold it.
+    """The one result is all that this node knows of a value, and who else claims to hold it.
 
     `found` is false when it is neither here nor at any connected node.
 

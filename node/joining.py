@@ -146,7 +146,7 @@ def _renewed(
 def _lets_in(
     asked: Membership, node_id: bytes, unix_seconds: float, shown: Grant | None = None
 ) -> bool:
-    """Whether somebody would: with a number of uses, only who made the ticket can tell."""
+    """Whether anybody would let us in; if uses are counted, only the ticket's maker can tell."""
     grant = shown or asked.grant
     if grant is not None and grant.uses and grant.is_signed(asked.key):
         return asked.ledger(unix_seconds).admits(grant)

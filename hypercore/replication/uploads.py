@@ -90,7 +90,7 @@ class Uploads:
         """The part of it that pushes did."""
 
         self.sent = BitMap64()
-        """Blocks that went out on this channel, and that the peer has not said to have dropped."""
+        """Blocks that went out on this channel, and that the peer has not reported as dropped."""
 
         self._passed_length = -1
 

@@ -475,7 +475,7 @@ def _counts(logs: Mapping[CoSessionId, SessionLog]) -> dict[CoSessionId, int]:
 def _needs_nothing_new(entry: ValueEntry, content: Content) -> bool:
     """Whether all that this depends on was here when its sessions were verified the last time.
 
-    That of a group is in its transactions.
+    What a group depends on is in its transactions.
     """
     if entry.header is None or entry.header.is_group:
         return False

@@ -36,7 +36,7 @@ QUIET_SECONDS = 5.0
 """After so long without sending what it claims to have, a client may be asked for it."""
 
 QUIET_BYTES = 16 * 1024
-"""Who sends less in that time is not in the midst of an upload."""
+"""A client that sends less in that time is not in the midst of an upload."""
 
 _log = structlog.get_logger(__name__)
 
@@ -102,7 +102,7 @@ class _Reader:
         self._bad_lines = 0
         self._listened_seconds = 0.0
         self._heard_bytes = 0
-        """At the beginning of these seconds."""
+        """Bytes received when the listening began that `_listened_seconds` counts."""
 
     async def run(self) -> None:
         """Until the client goes or is to go."""
@@ -124,7 +124,7 @@ class _Reader:
         return len(text), await self._take(text)
 
     async def _listen(self) -> str | None:
-        """The next frame. As long as the client has claims, each while without it is told."""
+        """The next frame. While the client has claims, say whenever it was listened to for long."""
         while self._link.has_claims:
             if not self._listened_seconds:
                 self._heard_bytes = self._socket.bytes_received

@@ -141,7 +141,7 @@ class SyncEngine:
         return NOTHING if view is None else view.real
 
     def priority(self, co_id: RawCoId) -> int:
-        """In which of its client queues a value in memory waits."""
+        """In which queue of a client a value in memory waits."""
         entry = self._state.values.peek(co_id)
         return VALUE_PRIORITY if entry is None or entry.header is None else entry.header.priority
 
@@ -200,7 +200,7 @@ class SyncEngine:
         return self.receive_many(peer_id, (message,))
 
     def foresight(self, peer_id: str | None = None) -> Foresight | None:
-        """Of what signatures content that has come will be judged by; looking changes nothing.
+        """By which signatures content that has come will be judged; looking changes nothing.
 
         None for a client whose last content was refused: more may be refused unread.
         """
@@ -339,7 +339,7 @@ class SyncEngine:
         return out
 
     def not_stored(self, tickets: Iterable[int]) -> list[Output]:
-        """These commits met damage: refuse what was in them; all that were out of its value.
+        """These commits met damage: refuse what was in them. They are all that were out of a value.
 
         A later question asks the disk again.
         """
@@ -415,7 +415,7 @@ class SyncEngine:
     def sent(
         self, peer_id: str, co_id: RawCoId, reached: KnownState, until: SessionCounts | None = None
     ) -> None:
-        """A piece was handed to the client's connection; what somebody has who takes it.
+        """A piece was handed to the client's connection; returns what a client has that takes it.
 
         `until` is where the last piece will end, as it announced.
         """

@@ -1,7 +1,7 @@
 """What one member is known to hold durably of ours, and what we owe it to say of its own.
 
 Whatever a member says that it holds (an update, an answer, a question, an acknowledgement) is
-durable there: that is when nodes say so. What it was told and has not said to hold is
+durable there: that is when nodes say so. What it was told of and has not confirmed is
 *unacknowledged*. Nothing here is resent: a member that reconnects compares known states.
 """
 
@@ -66,7 +66,7 @@ class Acknowledgements:
 
     @property
     def unacknowledged(self) -> int:
-        """Values that it heard of and has not said to hold."""
+        """Values that it heard of and has not confirmed."""
         return len(self._unacknowledged)
 
     def lacks(self, co_id: RawCoId, sessions: Sessions) -> bool:

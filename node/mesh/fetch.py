@@ -63,12 +63,12 @@ class Receipt(Protocol):
 
     @property
     def waiting(self) -> Collection[RawCoId]:
-        """What something that it depends on is not here for."""
+        """Values of which a dependency is not here."""
         ...
 
     @property
     def doubtful(self) -> Mapping[RawCoId, Collection[CoSessionId]]:
-        """Sessions that do not verify, whoever looks; none of them where the value is wrong."""
+        """Sessions that verify for nobody; none of a value that is wrong itself."""
         ...
 
 
@@ -136,7 +136,7 @@ class Fetcher:
         self.policy = policy
         """May be replaced at any time."""
         self.pause_reason = ""
-        """Why nothing is fetched; empty when it is."""
+        """Why nothing is fetched; empty while values are."""
         self.screening: Screen | None = None
         """Decides about what the policy allows as far as ids tell."""
         self.provenance: Provenance | None = None
@@ -158,8 +158,8 @@ class Fetcher:
     async def fetch_all(self, found: Announcements, *, is_asked: bool = False) -> None:
         """Bring over everything announced there, as far as it verifies and comes.
 
-        `is_asked` says that somebody waits for it. Who announced what is durable here by then
-        hears of that.
+        `is_asked` says that somebody waits for it. Members that announced what is durable here by
+        then are told so.
 
         Cancel: what was stored stays.
         """
@@ -245,7 +245,7 @@ class Fetcher:
 
     @property
     def _takes_content(self) -> bool:
-        """Whether what does not come is not missing for want of room here."""
+        """Whether there is room here: then what does not come is missing for another reason."""
         return not self.pause_reason and self._host.takes_content
 
     async def bring(
@@ -308,7 +308,7 @@ class Fetcher:
     ) -> None:
         """A member did not deliver, which need not be its fault: it is read again.
 
-        What this node cannot read is not, and is never its fault, unless there is no end of it.
+        What this node cannot read is not read again, and no fault, unless there is no end of it.
         """
         cause = error.cause
         if cause is Cause.VALUE:

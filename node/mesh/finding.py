@@ -51,7 +51,7 @@ class Finder:
         self._joins = 0
         self._last_departure = -math.inf
         self.found = 0
-        """Ids asked for by `find` that somebody said to hold."""
+        """Ids asked for by `find` that somebody claimed to hold."""
         self.absent = 0
 
     def joined(self, member: Member, earlier: Member | None) -> None:
@@ -73,7 +73,7 @@ class Finder:
     ) -> Mapping[RawCoId, Sequence[Content]]:
         """Ask all members; what they have is handed to the host before this returns.
 
-        So the contents in the result are empty: an id is in it when somebody said to hold it.
+        So the contents in the result are empty: an id is in it when somebody claimed to hold it.
         At most a second until all have answered, then as long as blocks keep coming.
 
         Cancel: the question is withdrawn; what was stored stays.
@@ -93,7 +93,7 @@ class Finder:
     async def _find(
         self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState]
     ) -> set[RawCoId]:
-        """The ids that somebody said to hold.
+        """The ids that somebody claimed to hold.
 
         A member that goes while it is asked or read, or has just gone, may be about to come
         back: nodes that dial each other hang up on one of two connections. For a second its
@@ -205,5 +205,5 @@ async def count_copies(host: MeshHost, recall: Recall, finder: Finder) -> None:
 
 
 def _distance(member: Member) -> tuple[bool, float]:
-    """The less the better to be sent blocks from: who had what we asked for, and is near."""
+    """The less, the better a source of blocks: it had what we asked for, and is near."""
     return not member.has_shown_values, member.session.last_round_trip_seconds or 0.0

@@ -70,7 +70,7 @@ class Inquiry:
         return late
 
     def holders(self, co_id: RawCoId) -> dict[bytes, Sessions]:
-        """Who said to hold it, and how much, as far as nobody has taken that."""
+        """Who claimed to hold it, and how much, as far as nobody has taken that."""
         claims = self._claims.get(co_id, {})
         return {member_id: sessions for member_id, (_, sessions) in claims.items()}
 

@@ -19,7 +19,7 @@ class Cause(Enum):
     """Why a read of a member's data core failed."""
 
     MISSING = auto()
-    """What it said to have did not come; a line that carries nothing looks like that, too."""
+    """What it claimed to have did not come; a line that carries nothing looks like that, too."""
     CONTENT = auto()
     """What it signed is not what a node writes."""
     VALUE = auto()

@@ -78,7 +78,7 @@ class MeshStatistics:
     announced: int
     """Values that members announced and that are not fetched yet."""
     found: int
-    """Ids asked for by `find` that somebody said to hold."""
+    """Ids asked for by `find` that somebody claimed to hold."""
     absent: int
     queries_answered: int
     evidence_received: int

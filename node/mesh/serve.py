@@ -49,7 +49,7 @@ CATCH_UP_SECONDS = 300.0
 RETRY_SECONDS = 10.0
 HEAD_DELAY_SECONDS = 10.0
 """How long nobody looks at the longer head of a member of which nothing is read. That is most of
-them at most times: who merged an edit has written it into its own log, too."""
+them at most times: each that merges an edit writes it into its own log, too."""
 
 COMPARE_HEADS_SECONDS = 60.0
 """How often at most a member whose data core is as long as what is here shows that it is the same

@@ -28,7 +28,7 @@ class MemberSync:
     """One member that is connected; its log `is_frozen` if two histories of it were signed.
 
     `missing` values it announced that are not (wholly) here, `undelivered` ones that it did not
-    have when asked. `unacknowledged` values it heard of from us and has not said to hold;
+    have when asked. `unacknowledged` values it heard of from us and has not confirmed;
     `declined` are those that it does not take. Of its `length` blocks `merged` are merged here,
     if this node keeps everything, or kept, if it is blind; of ours `merged_there` of `ours` are
     there, if it keeps everything. While it is not compared, `obstacle` says why, beside the time
