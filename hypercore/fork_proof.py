@@ -11,7 +11,7 @@ original compares tree hashes, sizes included, and so can be made to freeze a co
 did nothing wrong. Every hash in a half is fixed by the signature: nobody makes a proof
 without two signatures of the core's writers.
 
-A core of version 0 signs in the name of its signer, not of the core: who writes two such cores
+A core of version 0 signs in the name of its signer, not of the core: whoever writes two such cores
 with one key pair contradicts itself.
 
 | field         | type                                                                       |

@@ -1,7 +1,7 @@
 """A set of blocks, in the space that its edges take.
 
-A log that was downloaded in part may be said to have 2**45 blocks: who keeps all of it has named
-one range, and neither memory nor the disk has room for a bit of each.
+A log that was downloaded in part may be said to have 2**45 blocks: whoever keeps all of it has
+named one range, and neither memory nor the disk has room for a bit of each.
 """
 
 from __future__ import annotations

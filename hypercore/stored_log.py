@@ -371,7 +371,7 @@ class StoredLog:
     def stage(self, batch: WriteBatch, changesets: Sequence[Changeset]) -> Head:
         """Put all of it into a batch that must be committed next; returns the head it leads to.
 
-        Bits and hints change at once, the head does not: who commits the batch is to `settle`
+        Bits and hints change at once, the head does not: whoever commits the batch is to `settle`
         the log then, and a caller that fails to must `poison` it.
         """
         head = self.head

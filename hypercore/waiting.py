@@ -80,7 +80,7 @@ class BlockWaiters:
                 waiter._arrived(index, block)
 
     def truncating(self, length: int) -> None:
-        """The log is about to be cut: who waits for what is lost does so in vain."""
+        """The log is about to be cut: whoever waits for what is lost does so in vain."""
         for waiter in self._all():
             lost = [index for index in waiter.missing if length <= index < waiter.known_length]
             if lost:

@@ -108,7 +108,7 @@ class Compacting:
 
     async def _look_forever(self) -> None:
         while True:
-            # Not at once: who has just started has clients that come back and load everything.
+            # Not at once: whoever has just started has clients that come back and load everything.
             await trio.sleep(LOOK_SECONDS)
             if self._look() or self._is_unsaved:
                 await self._save_followers()

@@ -178,7 +178,7 @@ async def _open_mesh(
 
 
 def _remove_scratch(config: Config) -> None:
-    """Of earlier runs: who has the store open is alone here. Blocks on the disk."""
+    """Of earlier runs: whoever has the store open is alone here. Blocks on the disk."""
     for path in (
         *(config.key_path, config.mesh_path, config.policy_path),
         *(config.members_path, config.mirrors_path, config.admin_path),

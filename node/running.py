@@ -216,7 +216,7 @@ class Node:
             await self.mirrors.connect(swarm, dialed)
 
     async def serve_connection(self, mesh: Mesh, connection: Connection) -> None:
-        """One other node, or any hypercore peer: who knows a core's key may replicate it."""
+        """One other node, or any hypercore peer: whoever knows a core's key may replicate it."""
         found_by = self._found_by(connection.link.remote_public_key)
         with bound_contextvars(remote=connection.remote_address, found_by=found_by):
             await self._serve(mesh, connection)

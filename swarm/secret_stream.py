@@ -7,7 +7,8 @@
 | message, any number   | 17 + its size | secretstream; an empty one keeps the peer informed  |
 
 Where a handshake was held before there was a stream, its messages are left out. The responder then
-sends its header when it has the initiator's: who makes us answer somebody else gets nothing sent.
+sends its header when it has the initiator's: whoever makes us answer somebody else gets nothing
+sent.
 
 The stream id is H(key = handshake hash; namespace of the sender's role).
 

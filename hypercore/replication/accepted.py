@@ -18,7 +18,7 @@ class Accepted:
         """Of these others are asked, too; the replicator withdraws that."""
 
         self.late = 0
-        """Answers to requests that were withdrawn: who gives them is no quicker for that."""
+        """Answers to requests that were withdrawn: whoever gives them is no quicker for that."""
 
     def add(self, peer: RemotePeer, index: int, size: int) -> None:
         """The peer has sent it."""

@@ -186,7 +186,7 @@ class Downloads:
     ) -> None:
         """Ask an idle peer for what others would answer much later; those are told so.
 
-        `among` so many it shares that.
+        It is one of `among` peers that share this.
         """
         for other in peers:
             if other is peer or not len(other.inflight):

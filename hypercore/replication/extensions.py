@@ -49,6 +49,6 @@ class ExtensionHandlers:
             self.notes[name] = current.note
 
     def forget(self, owner: object) -> None:
-        """It has left: who handled its messages before does so again."""
+        """It has left: whoever handled its messages before does so again."""
         for name in [name for name, handlers in self._of.items() if owner in handlers]:
             self.set(name, None, owner)

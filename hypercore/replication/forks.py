@@ -31,7 +31,7 @@ from hypercore.verifier import Verifier
 
 TURN_SECONDS = 2.0
 """For so long one peer alone is asked; then all others are, too, since any may be silent, or lead
-on one step at a time. Slow peers lose nothing by it: who has begun goes on."""
+on one step at a time. Slow peers lose nothing by it: whoever has begun goes on."""
 
 
 @dataclass(slots=True)

@@ -99,7 +99,7 @@ class HeadRequests:
         self.updates += more if keeps_channels else 0
 
     def passed(self, now: float) -> None:
-        """Peers were asked: who could not be asked at the deadline has its time anew."""
+        """Peers were asked: one that could not be at the deadline has its time anew."""
         if now >= self.deadline:
             self.deadline = inf
 

@@ -331,7 +331,7 @@ class RemotePeer:
 
 
 def soonest_first(peers: Sequence[RemotePeer], now: float) -> Sequence[RemotePeer]:
-    """Whom to ask first: who answers soonest, but before any that claimed heads in vain.
+    """Whom to ask first: whoever answers soonest, but before any that claimed heads in vain.
 
     Else who refuses at once what it claimed, and claims more, would always be the next to ask.
     """

@@ -180,7 +180,7 @@ class CoreReplication:
         as long as it is looked for (`finding_peers`). A peer that says nothing, or does not prove
         what it says, keeps nobody waiting for longer than `HeadWait` has patience with it.
 
-        Raises: what `check_open` does, once who waits has closed the core.
+        Raises: what `check_open` does, once whoever waits has closed the core.
         Cancel: undoes nothing.
         """
         length, fork = self._log.head.length, self._log.head.fork

@@ -2,7 +2,7 @@
 
 An account's id is the hash of a header in which nothing but its agent's id varies, so that every
 agent has exactly one account id of that form, whether or not the account exists. That id stands
-for the person: who lists or counts either of the two means both.
+for the person: whoever lists or counts either of the two means both.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def print_error(text: str) -> None:
 
 
 def give_up_stdout() -> None:
-    """From now on nothing is printed: who reads it has enough, or has no room for it.
+    """From now on nothing is printed: its reader has had enough, or has no room for it.
 
     Python would complain again when it flushes.
     """

@@ -19,7 +19,7 @@ from node.covalue.known_state import SessionCounts
 from swarm.io.tasks import Wakeup
 
 MAX_LOGGED_REFUSALS = 10
-"""Per client: who forges much does not fill the log; all are counted."""
+"""Per client: whoever forges much does not fill the log; all are counted."""
 
 _log = structlog.get_logger(__name__)
 
@@ -98,7 +98,7 @@ class ClientTable:
         self._outboxes[peer_id].is_owed_room = True
 
     def end_owed(self) -> None:
-        """There is room again: who sent something meanwhile is to come again."""
+        """There is room again: whoever sent something meanwhile is to come again."""
         for outbox in self._outboxes.values():
             if outbox.is_owed_room:
                 outbox.end("there was no room for what it sent, and now there is")

@@ -1,7 +1,7 @@
 """Judging evidence of a forked session that somebody else brings.
 
 Both halves are the author's if both signatures cover the transactions before the fork, which are
-not in the evidence: who judges it has to hold them. So there are three verdicts: who does not
+not in the evidence: whoever judges it has to hold them. So there are three verdicts: who does not
 hold them cannot tell, and neither can who holds other ones, of yet another continuation.
 """
 

@@ -184,7 +184,7 @@ class SyncHost:
         return self._engine.subscribed_ids
 
     def wanted_ids(self) -> frozenset[RawCoId]:
-        """The same, and those that content of clients waits for: who gets one has to tell us."""
+        """The same, and those that content of clients waits for: tell us when one arrives."""
         return self._engine.wanted_ids
 
     def is_subscribed(self, co_id: RawCoId) -> bool:

@@ -187,7 +187,7 @@ class Intake:
             self._ask_for_all(delivery, out)
 
     def value_is_nowhere(self, co_id: RawCoId, out: list[Output]) -> None:
-        """The mesh does not hold it either: who continues it has to send all of it."""
+        """The mesh does not hold it either: whoever continues it has to send all of it."""
         for delivery in self._state.room.take_headless(co_id):
             delivery.send_off()
             self._ask_for_all(delivery, out)
@@ -245,7 +245,7 @@ class Intake:
         if is_kept:
             self._asking.ask_ahead(delivery, out)
         if phase is Phase.LOADING and is_kept and delivery.receipt is not None:
-            return  # it may be on our disk: who waits for the receipt waits for that
+            return  # it may be on our disk: whoever waits for the receipt waits for that
         self.settle(delivery, out, is_waiting=True)
         sender = delivery.sender
         if phase is Phase.ABSENT:
@@ -254,7 +254,7 @@ class Intake:
             self._asking.put_off(dependency, sender)
 
     def is_absent(self, co_id: RawCoId, out: list[Output]) -> None:
-        """The store does not have this value: who sent what waits for it is asked."""
+        """The store does not have this value: whoever sent what waits for it is asked."""
         if not self._state.room.is_awaited(co_id):  # as nearly all that clients bring
             return
         for sender in self._state.room.senders(co_id):

@@ -44,7 +44,7 @@ class Offers:
             self._claims.note(peer, entry, view)
             if is_first:
                 entry.waiting.append(partial(self._state.find, co_id))
-            # Its answer is about as large as its claim: who has many to come is not read from.
+            # Its answer is about as large as its claim: whoever has many to come is not read from.
             size = _LINE_BYTES + _COUNTER_BYTES * len(known.sessions)
             peer.unsettled_bytes += size
             entry.waiting.append(partial(self._answer_read, peer, co_id, size))

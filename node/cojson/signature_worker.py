@@ -23,7 +23,7 @@ CHECK_BYTES = 160
 _SIGNATURE_BYTES = 64
 _TEXT_AT = 96
 _CHECKS_PER_ANSWER = 16
-"""A millisecond's work: who waits for the first of them does not wait for a whole upload."""
+"""A millisecond's work: whoever waits for the first of them does not wait for a whole upload."""
 
 
 def signature_check(signature: bytes, public_key: bytes, text: bytes) -> bytes:

@@ -384,7 +384,7 @@ class BeeStore:
     async def keep_fork(self, fork: SessionFork) -> None:
         """As the protocol says."""
         key = fork_key(fork.co_id, fork.session_id)
-        # What is there is written once more: who brought it may still wait for the disk.
+        # What is there is written once more: whoever brought it may still wait for the disk.
         kept = self._local.get_local_value(key)
         await self._local.write_local({key: encode_fork(fork) if kept is None else kept})
 

@@ -14,8 +14,8 @@ and to look for what a group names. One transaction of a stranger can keep it fr
 
 With a group go all values in it. The original's server passes on the third row only.
 
-A header that no client takes is not only its maker's business: who names such a value as a member
-of a group keeps all clients from that group, which wait for the member.
+A header that no client takes is not only its maker's business: whoever names such a value as a
+member of a group keeps all clients from that group, which wait for the member.
 
 | header                                           | a cojson client that is sent it               |
 |--------------------------------------------------|-----------------------------------------------|

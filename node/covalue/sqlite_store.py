@@ -199,7 +199,7 @@ class SqliteStore:
     async def _shrink(self) -> None:
         has_more = True
         while has_more:
-            # Each step is a turn of its own: who wants to store does not wait for them all.
+            # Each step is a turn of its own: whoever wants to store does not wait for them all.
             async with self._writing:
                 has_more = await trio.to_thread.run_sync(self._reclaim, limiter=self._writer_thread)
 

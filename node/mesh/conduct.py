@@ -42,7 +42,7 @@ UNDELIVERED_PER_SECOND = 1 / 60
 MAX_UNDELIVERED_PER_DELIVERED = 4
 MAX_FAILURES = 3
 RUN_SECONDS = 10.0
-"""How long a read that stalled is remembered: who speaks meanwhile could have answered it."""
+"""How long a read that stalled is remembered: whoever speaks meanwhile could have answered it."""
 
 VALUE_SECONDS = 0.001
 """What a value that was brought over is worth, about what handling it takes."""

@@ -28,7 +28,7 @@ async def watch_conduct(members: Mapping[bytes, Member], cores: OpenCores | None
     while True:
         await trio.sleep(CONDUCT_SECONDS)
         if members:
-            _look(members, cores)  # a call of its own: who has gone is not held while we wait
+            _look(members, cores)  # a call of its own: whoever has gone is not held while we wait
 
 
 def _look(members: Mapping[bytes, Member], cores: OpenCores | None) -> None:

@@ -368,7 +368,7 @@ def _by_role(grant: Grant) -> tuple[int, float, bytes]:
 
 
 def _by_weight(record: Record) -> int:
-    """What others depend on first: who was shut out stays out, and admins' records count."""
+    """What others depend on first: whoever was shut out stays out, and admins' records count."""
     if isinstance(record, Revocation):
         return 0
     return 1 if record.role is Role.ADMIN else 2

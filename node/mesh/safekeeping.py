@@ -268,7 +268,7 @@ class Safekeeping:
         return kept[-MAX_NAMED:]
 
     def _note_own(self, member: Member, introduction: Introduction) -> None:
-        """A member introduces itself: who keeps its core tells the others."""
+        """A member introduces itself: whoever keeps its core tells the others."""
         welcome = member.welcome
         if (
             not self.is_keeper

@@ -112,7 +112,7 @@ class Telling:
             if any(member.session.selection.owners for member in members):
                 await self._owners.resolve(moved)
             parts = self.origins.split(moved)
-            if None in parts:  # else it is announced soon: who hears of it in brief has it by then
+            if None in parts:  # else it is announced soon: those told in brief have it by then
                 self._replication.announce()
             for origin, changes in parts.items():
                 for member in members:
@@ -142,7 +142,7 @@ class Telling:
     async def _tell_neighbors(self) -> None:
         """Tell members from whom else this node hears."""
         while True:
-            self._tell_new_neighbors()  # a call of its own: who has gone is not held while we wait
+            self._tell_new_neighbors()  # a call of its own: those gone are not held while we wait
             await self._changed.park()
             await trio.sleep(NEIGHBOR_SECONDS)
 

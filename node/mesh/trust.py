@@ -260,7 +260,7 @@ class Trust:
         for revocation in taken.revocations - before.revocations:
             subject, reason = revocation.subject.hex()[:12], revocation.reason
             _log.info("revoked", subject=subject, reason=reason)
-        # Members are told before they are judged: who is shut out hears it as well.
+        # Members are told before they are judged: whoever is shut out hears it as well.
         self._tell_news(source, said)
         self._judge_all()
 

@@ -30,7 +30,7 @@ MAX_VISITORS = 1024
 MAX_VISITORS_PER_HOST = 128
 MAX_PER_SECOND = 64.0
 """New ones; a burst may be twice as many. As many besides are for hosts that had none within this
-second: who sends thousands keeps nobody else out."""
+second: whoever sends thousands keeps nobody else out."""
 
 
 @dataclass(slots=True, eq=False)

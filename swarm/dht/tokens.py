@@ -1,4 +1,4 @@
-"""Tokens: who sends one back receives at the address it asked from.
+"""Tokens: whoever sends one back receives at the address it asked from.
 
 A token is the keyed hash of the asker's host. Two keys are good at any time; the newer one signs.
 They change every ROTATION_SECONDS, so a token lives for one to two of these.

@@ -28,7 +28,7 @@ class Place:
 
 
 class Crowd:
-    """One more ends the oldest of the host that has most: who opens hundreds is in its own way.
+    """One more ends the oldest of the host that has most: whoever opens hundreds is in its own way.
 
     `most` may be changed, and counts when the next one comes.
     """

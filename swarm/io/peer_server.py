@@ -262,9 +262,9 @@ class PeerServer:
     async def _go_to_relay(self, meeting: _Meeting, stack: AsyncExitStack) -> None:
         """Wait at a blind relay, ours or else the client's, in case that nothing else works.
 
-        One that this node is itself is no third place: who reaches it reaches us. To dial it would
-        make us a visitor of our own, for whom we would dial it, and so on. And who comes to us as
-        to a relay is not there: two that name each other would go on and on for one client.
+        One that this node is itself is no third place: whoever reaches it reaches us. To dial it
+        would make us a visitor of our own, for whom we would dial it, and so on. And who comes to
+        us as to a relay is not there: two that name each other would go on and on for one client.
         """
         if meeting.visitor.offer.shuns_relays:
             return

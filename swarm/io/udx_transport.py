@@ -163,7 +163,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
     async def wait_contact_beyond(self, known: Address) -> tuple[UdxEndpoint, Address]:
         """Whence the next packet came that did not come from there, and to which socket.
 
-        Nobody proved that it is the remote's: who knows this stream's id can send one.
+        Nobody proved that it is the remote's: whoever knows this stream's id can send one.
 
         Cancel: nothing changes.
         """

@@ -1,8 +1,9 @@
 """A stream of bytes over a WebSocket, for networks that let web pages through and nothing else.
 
 Bytes travel in binary frames, whose borders mean nothing. Where a node listens for TCP it takes
-WebSockets, too: who begins with `G` asks for an upgrade, a peer begins with the length of its first
-frame. So a reverse proxy can hand a path of a web server on to the port of a node, and do the TLS.
+WebSockets, too: whoever begins with `G` asks for an upgrade, a peer begins with the length of its
+first frame. So a reverse proxy can hand a path of a web server on to the port of a node, and do the
+TLS.
 
     ws://host:port/path      wss://host/path
 
