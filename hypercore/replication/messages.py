@@ -356,7 +356,10 @@ class NoData:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Tell me which of the blocks [start, start + length) you have; `any`: one will do."""
+    """Tell me which of the blocks [start, start + length) you have; `any`: one will do.
+
+    Under the number of `unwant` it takes that back.
+    """
 
     start: int
     length: int
@@ -370,10 +373,6 @@ class Want:
         reader = Reader(data)
         start, length = reader.uint(), reader.uint()
         return cls(start, length, bool(reader.uint() & 1) if reader.remaining else False)
-
-
-Unwant = Want
-"""Withdraws a want; the same bytes under another message number."""
 
 
 @dataclass(frozen=True, slots=True)

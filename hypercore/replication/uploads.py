@@ -48,8 +48,6 @@ MAX_INVALID_REQUESTS = 64
 MAX_READ_BLOCKS = 256
 """Blocks read in one go while answering."""
 
-_BLOCK_ONLY = 1
-
 _Message = tuple[int, bytes]
 _BlockOnly = tuple[int, int, int]
 """fork, index, levels: what nearly every request is, without its objects."""

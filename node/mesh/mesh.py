@@ -123,7 +123,6 @@ class Mesh:
         )
         self.pusher: ValuePusher | None = None
         self._name = name
-        self._nursery = nursery
         self.safekeeping = Safekeeping(
             self.trust,
             self.members,
