@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import trio
 
@@ -45,7 +46,10 @@ from swarm.io.answers import Answers
 from swarm.io.carrier import DatagramCarrier, UdpSocket
 from swarm.io.dht_driver import DhtDriver, open_driver
 
+T = TypeVar("T")
+
 DEFAULT_PORT = 49737
+
 PORTS_TRIED = 5
 """From the wanted one upwards; after that, any port."""
 
@@ -245,13 +249,12 @@ def _nothing(_: Reply) -> None:
     return None
 
 
-def _bind(host: str, port: int, *, is_exact: bool) -> UdpSocket:
-    """Raises: OSError when the port is taken and no other will do."""
-    candidates = [port] if is_exact or port == 0 else [*range(port, port + PORTS_TRIED), 0]
-    for candidate in candidates[:-1]:
+def bind_free(bind: Callable[[str, int], T], host: str, port: int) -> T:
+    """Bind the first free port of a few, or any. Raises: OSError when there is none."""
+    for candidate in range(port, port + PORTS_TRIED) if port else ():
         with contextlib.suppress(OSError):
-            return UdpSocket(host, candidate)
-    return UdpSocket(host, candidates[-1])
+            return bind(host, candidate)
+    return bind(host, 0)
 
 
 @asynccontextmanager
@@ -326,7 +329,8 @@ async def _open(
 ) -> AsyncIterator[Dht]:
     with contextlib.ExitStack() as sockets:
         if carriers is None:
-            server = sockets.enter_context(contextlib.closing(_bind(host, port, is_exact=is_exact)))
+            socket = UdpSocket(host, port) if is_exact else bind_free(UdpSocket, host, port)
+            server = sockets.enter_context(contextlib.closing(socket))
             client = sockets.enter_context(contextlib.closing(UdpSocket(host, 0)))
             carriers = server, client
         server_port = carriers[0].address[1]

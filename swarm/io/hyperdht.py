@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -26,7 +25,7 @@ from swarm.dht.reachability import Role
 from swarm.io.carrier import UdxCarrier
 from swarm.io.connection import Connection, open_connection
 from swarm.io.datagrams import DatagramSocket
-from swarm.io.dht import DEFAULT_PORT, PORTS_TRIED, Dht, open_dht
+from swarm.io.dht import DEFAULT_PORT, Dht, bind_free, open_dht
 from swarm.io.peer_dial import PeerDial
 from swarm.io.peer_server import ChooseRelay, PeerFirewall, PeerHandler, PeerServer
 from swarm.io.peer_sockets import PeerSockets
@@ -184,14 +183,6 @@ def _everyone(_: bytes) -> bool:
     return True
 
 
-def _bind(host: str, port: int) -> DatagramSocket:
-    """The first free port of a few, or any. Raises: OSError when there is none."""
-    for candidate in range(port, port + PORTS_TRIED) if port else ():
-        with contextlib.suppress(OSError):
-            return DatagramSocket(host, candidate)
-    return DatagramSocket(host, 0)
-
-
 @asynccontextmanager
 async def open_hyperdht(
     *,
@@ -209,7 +200,7 @@ async def open_hyperdht(
     Cancel: ends all connections.
     """
     async with (
-        open_udx_endpoint(socket=_bind(host, port), entropy=entropy) as server,
+        open_udx_endpoint(socket=bind_free(DatagramSocket, host, port), entropy=entropy) as server,
         open_udx_endpoint(host, 0, sharing=server, entropy=entropy) as client,
         open_dht(
             bootstrap=bootstrap,
