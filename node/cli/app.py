@@ -50,36 +50,9 @@ def build_app() -> App:
     app.command("node.cli.watch:peers", name="peers", help="Show the connected nodes.")
     _add_policy(app)
     _add_care(app)
-    app.command("node.cli.mesh:invite", name="invite", help="Print a ticket for another node.")
-    app.command("node.cli.mesh:members", name="members", help="List who is, or was, in the mesh.")
-    app.command("node.cli.mesh:revoke", name="revoke", help="Shut a member, or a ticket, out.")
-    app.command("node.cli.mesh:mesh", name="mesh", help="Show the mesh that the node is in.")
-    core = App(name="core", help="Hypercores, by name or key.", help_format="plaintext")
-    core.command("node.cli.core:ls", name="ls", help="List the cores of this directory.")
-    core.command("node.cli.core:info", name="info", help="Show a core's key, length and holdings.")
-    core.command("node.cli.core:get", name="get", help="Print one block.")
-    core.command("node.cli.proof:proof", name="proof", help=_PROOF)
-    core.command("node.cli.proof:verify_proof", name="verify-proof", help=_VERIFY_PROOF)
-    core.command("node.cli.core:append", name="append", help="Append blocks to a core of ours.")
-    core.command("node.cli.core:truncate", name="truncate", help="Cut a core of ours back.")
-    core.command("node.cli.core:clear", name="clear", help="Give up some blocks' room.")
-    core.command("node.cli.core:recover", name="recover", help=_RECOVER)
-    core.command("node.cli.core:purge", name="purge", help="Remove a core for good.")
-    core.command("node.cli.verify:verify", name="verify", help=_VERIFY)
-    bee = App(name="bee", help="Hyperbees, by name or key.", help_format="plaintext")
-    bee.command("node.cli.bee:ls", name="ls", help="List entries in key order.")
-    bee.command("node.cli.bee:info", name="info", help="Show a bee's core and version.")
-    bee.command("node.cli.bee:get", name="get", help="Print one value.")
-    bee.command("node.cli.bee:put", name="put", help="Write one entry to a bee of ours.")
-    app.command(_build_sync())
-    dht = App(name="dht", help="The DHT that nodes are found through.", help_format="plaintext")
-    dht.command("node.cli.network:bootstrap", name="bootstrap", help="Run a network's first node.")
-    doctor = App(name="doctor", help="Find out what is wrong.", help_format="plaintext")
-    doctor.command("node.cli.network:net", name="net", help="How others can reach this machine.")
-    app.command(dht)
-    app.command(doctor)
-    app.command(core)
-    app.command(bee)
+    _add_members(app)
+    for group in (_build_sync(), *_build_network(), _build_core(), _build_bee()):
+        app.command(group)
     return app
 
 
@@ -107,6 +80,14 @@ def _add_care(app: App) -> None:
     app.command("node.cli.completion:completion", name="completion", help=_COMPLETION)
 
 
+def _add_members(app: App) -> None:
+    """Who belongs to the mesh."""
+    app.command("node.cli.mesh:invite", name="invite", help="Print a ticket for another node.")
+    app.command("node.cli.mesh:members", name="members", help="List who is, or was, in the mesh.")
+    app.command("node.cli.mesh:revoke", name="revoke", help="Shut a member, or a ticket, out.")
+    app.command("node.cli.mesh:mesh", name="mesh", help="Show the mesh that the node is in.")
+
+
 def _build_sync() -> App:
     sync = App(
         name="sync", help="How far the nodes of the mesh are in step.", help_format="plaintext"
@@ -114,6 +95,39 @@ def _build_sync() -> App:
     sync.command("node.cli.sync:status", name="status", help="Show it, member by member.")
     sync.command("node.cli.sync:wait", name="wait", help="Wait until they are, or values are.")
     return sync
+
+
+def _build_network() -> tuple[App, App]:
+    dht = App(name="dht", help="The DHT that nodes are found through.", help_format="plaintext")
+    dht.command("node.cli.network:bootstrap", name="bootstrap", help="Run a network's first node.")
+    doctor = App(name="doctor", help="Find out what is wrong.", help_format="plaintext")
+    doctor.command("node.cli.network:net", name="net", help="How others can reach this machine.")
+    return dht, doctor
+
+
+def _build_core() -> App:
+    core = App(name="core", help="Hypercores, by name or key.", help_format="plaintext")
+    core.command("node.cli.core:ls", name="ls", help="List the cores of this directory.")
+    core.command("node.cli.core:info", name="info", help="Show a core's key, length and holdings.")
+    core.command("node.cli.core:get", name="get", help="Print one block.")
+    core.command("node.cli.proof:proof", name="proof", help=_PROOF)
+    core.command("node.cli.proof:verify_proof", name="verify-proof", help=_VERIFY_PROOF)
+    core.command("node.cli.core:append", name="append", help="Append blocks to a core of ours.")
+    core.command("node.cli.core:truncate", name="truncate", help="Cut a core of ours back.")
+    core.command("node.cli.core:clear", name="clear", help="Give up some blocks' room.")
+    core.command("node.cli.core:recover", name="recover", help=_RECOVER)
+    core.command("node.cli.core:purge", name="purge", help="Remove a core for good.")
+    core.command("node.cli.verify:verify", name="verify", help=_VERIFY)
+    return core
+
+
+def _build_bee() -> App:
+    bee = App(name="bee", help="Hyperbees, by name or key.", help_format="plaintext")
+    bee.command("node.cli.bee:ls", name="ls", help="List entries in key order.")
+    bee.command("node.cli.bee:info", name="info", help="Show a bee's core and version.")
+    bee.command("node.cli.bee:get", name="get", help="Print one value.")
+    bee.command("node.cli.bee:put", name="put", help="Write one entry to a bee of ours.")
+    return bee
 
 
 def _tell_all(app: App, words: Sequence[str]) -> None:
