@@ -104,7 +104,7 @@ class Bee(ReadableBee[K, V]):
     ) -> None:
         """With `always_duplicate` false, putting the value that is there writes nothing.
 
-        So it is in subs, too, where the original forgets it.
+        That holds in subs, too, where the original forgets it.
 
         `metadata` goes into the header of a bee that has none yet.
         """
@@ -195,7 +195,7 @@ class Bee(ReadableBee[K, V]):
         return bee
 
     def snapshot(self, *, is_held: bool = True) -> Snapshot[K, V]:
-        """The version of now. One that is not `is_held` a compaction may take away.
+        """The version of now. A compaction may take away one that is not `is_held`.
 
         Raises: NotABee, UnknownFormat, if the first block is here.
         """
@@ -278,11 +278,11 @@ class Bee(ReadableBee[K, V]):
     ) -> bool:
         """Put a value; returns, when it is durable, whether anything was written.
 
-        If the key exists, `cas(previous, next)` may refuse. With `expected`, a value (None is
-        one) or `Expected.ABSENT`, nothing is written unless that is what the key has.
+        If the key exists, `cas(previous, next)` may refuse. `expected` is a
+        value (None is one) or `Expected.ABSENT`: nothing is written unless the key has just that.
 
         Raises: NotWritable, NotABee, CorruptTree, and what the log raises.
-        Cancel: the value may have been put, unless that is raised.
+        Cancel: the value may have been put.
         """
         if cas is None and expected is Expected.ANYTHING and self._always_duplicate:
             keyspace = self._keyspace
@@ -386,13 +386,13 @@ class Bee(ReadableBee[K, V]):
     ) -> Compaction:
         """Give up all blocks of the log that no kept version needs, also those of other subs.
 
-        Kept is what is in the bee now, each of `versions`, and from the version `since` on all
+        What is in the bee now is kept, each of `versions`, and from the version `since` on all
         versions and the history. Without either, nodes may be moved to free more blocks: the
         present becomes a new version then, and those before it may not be readable.
 
-        Kept is also what snapshots show that somebody has, or reads from, what is watched, and what
-        a live history has still to tell. Not what else is being read of the bee itself: that may
-        end with BlockNotAvailable, as does what begins meanwhile with an old version.
+        So is what snapshots show that somebody has or reads from, what is watched, and what a live
+        history has still to tell. Other reads of the bee itself may end with BlockNotAvailable, as
+        may those that begin meanwhile with an old version.
 
         `prune` gives up the part of the Merkle tree that proves only blocks that are gone, most
         of it where most are gone. Peers that are connected or at one of `lengths` can go on
