@@ -110,10 +110,15 @@ class Mesh:
         """Public key of this node."""
         self.host = host
         self.data = data
+        self._name = name
+        self._cores = cores
         self.members: dict[bytes, Member] = {}
         """Those admitted, by id; changed by `add` and `remove` only."""
-        self.interest = OwnInterest(host, self.members, policy)
-        self._connected_cores: Counter[bytes] = Counter()
+        self._members_changed = trio.lowlevel.ParkingLot()
+        self._sync_changed = trio.lowlevel.ParkingLot()
+        self._queries_answered = 0
+
+        # Who belongs here, and how they behave.
         self.trust = Trust(
             *(id, membership, self.members),
             identity=identity,
@@ -121,8 +126,11 @@ class Mesh:
             own_core=data.key,
             clock=clock,
         )
-        self.pusher: ValuePusher | None = None
-        self._name = name
+        self.penalties = Penalties()
+
+        # Logs: our own, and those of members.
+        self.recall = Recall(*(id, identity, data, rebuild, instance), self.trust.known_members())
+        self.witness = Witness(host, data, self.members, cores)
         self.safekeeping = Safekeeping(
             self.trust,
             self.members,
@@ -131,33 +139,35 @@ class Mesh:
             identity=identity,
             wanted=lambda: self.policy.select(host.wanted_ids()),
             keeps_all=lambda: self.policy.everything,
-            wait_settled=lambda: self.recall.wait_settled(),
+            wait_settled=self.recall.wait_settled,
         )
-        self.penalties = Penalties()
-        self._cores = cores
-        self.witness = Witness(host, data, self.members, cores)
         self.uses = BlockUses()
-        self.recall = Recall(*(id, identity, data, rebuild, instance), self.trust.known_members())
+        self._connected_cores: Counter[bytes] = Counter()
+
+        # What is kept here, and what is exchanged with whom.
+        self.interest = OwnInterest(host, self.members, policy)
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)
         self.exchange = Exchange(data, policy.peers)
+        self.pusher: ValuePusher | None = None
+
+        # Bringing it over.
         self._fetcher = Fetcher(host, self.members, policy, self.safekeeping.absent)
         self._fetcher.screening = self.screening
         self._fetcher.provenance = self.provenance
         self.catch_up = CatchUp(host, self._fetcher, data, policy, version("beemesh"))
-        self._sync_changed = trio.lowlevel.ParkingLot()
         self._announced = AnnouncedValues(self._fetcher, self.recall, self._sync_changed)
-        self._in_step = InStep(
-            *(host, self.members, self.interest, self._announced),
-            *(self._fetcher, self.catch_up, self.safekeeping, self.recall),
-        )
-        self._members_changed = trio.lowlevel.ParkingLot()
         self.finder = Finder(
             *(host, self.members, self._fetcher, self.safekeeping),
             *(nursery, self._members_changed),
         )
-        self._queries_answered = 0
+        self._in_step = InStep(
+            *(host, self.members, self.interest, self._announced),
+            *(self._fetcher, self.catch_up, self.safekeeping, self.recall),
+        )
+
+        # Telling members of it.
         self.telling = Telling(
             *(id, data.replication, host, self.members),
             *(self.trust, self.owners, self._members_changed, self.witness.note_moved),
