@@ -172,15 +172,19 @@ class RemotePeer:
         before = self._ahead
         if before.start <= start <= before.stop:
             start, stop = before.start, max(stop, before.stop)
+        else:
+            self.sent_wants.note_cut_short(before.start, before.stop)
         self._ahead = range(start, stop)
         self._lacks.remove_range(start, min(stop, MAX_TRACKED))
 
     def _forget_ahead(self, start: int, stop: int) -> None:
         if start < self._ahead.stop and self._ahead.start < stop:
+            self.sent_wants.note_cut_short(self._ahead.start, self._ahead.stop)
             self._ahead = range(0)
 
     def reached(self, length: int) -> None:
         """Our log has become so long."""
+        self.sent_wants.forget_cut_short()
         start, stop = self._ahead.start, min(self._ahead.stop, length, MAX_TRACKED)
         if start < stop:
             self._others.add_range(start, stop)
@@ -193,6 +197,8 @@ class RemotePeer:
         bits = bitarray(endian="little")
         bits.frombytes(message.words)
         stop = min(start + len(bits), known)
+        if bits.find(1, max(0, stop - start)) >= 0:
+            self.sent_wants.note_cut_short(stop, start + len(bits))
         if start >= stop:
             if bits:
                 self._contiguous = min(self._contiguous, start)

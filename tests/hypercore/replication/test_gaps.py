@@ -25,3 +25,22 @@ async def test_a_block_behind_a_hundred_million_that_nobody_has_is_found() -> No
             copy.prefetch(range(2**27))
             await trio.testing.wait_all_tasks_blocked()
             assert await copy.get(index, wait=False) == b"here"
+
+
+async def test_a_reader_of_an_older_history_gets_all_of_the_new_one_from_who_has_gaps() -> None:
+    """What the peer has was told while the reader's log still had its old, shorter end."""
+    async with open_corestore(None) as store, open_corestore(None) as other_store:
+        core = await store.get(name="log")
+        copy = await other_store.get(key=core.key)
+        await core.append([b"old"] * 8)
+        async with replicating(core, copy):
+            await copy.wait_length(8)
+            await copy.get(7)
+        await core.truncate(5)
+        await core.append([b"new"] * 100)
+        await core.clear(0, 1)
+        async with replicating(core, copy):
+            copy.prefetch(range(1, 105))
+            await trio.testing.wait_all_tasks_blocked()
+            assert copy.head == core.head
+            assert copy.has_range(1, 105)

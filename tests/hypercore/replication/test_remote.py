@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap64
@@ -86,6 +87,44 @@ def test_nothing_that_a_peer_dropped_beyond_our_end_is_offered(
     remote.reached(2 * LENGTH + 200)
     assert known == {index for index in range(2 * LENGTH + 200) if remote.offers(index)}
     assert set(remote.offered(BitMap64(range(2 * LENGTH + 200)))) == known
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [HaveBits(0, b"\x00\xff\x00\xff")],
+        [HaveBits(64, b"\x00\x00\x00\xff")],
+        [Range(12, 4), Range(20, 4)],
+        [Range(12, 9), Range(20, 1, drop=True)],
+    ],
+    ids=["bits around our end", "bits beyond it", "two runs", "a run and a part of it dropped"],
+)
+def test_what_could_not_be_kept_beyond_our_end_is_asked_about_once_we_are_there(
+    told: list[Range | HaveBits],
+) -> None:
+    remote = peer()
+    assert remote.sent_wants.want(3)
+    for message in told:
+        if isinstance(message, Range):
+            remote.receive_range(message, 10)
+        else:
+            remote.receive_bits(message, 10)
+    # Not before: it would say the same.
+    assert not remote.sent_wants.want(3)
+    remote.reached(30)
+    assert not remote.has_told(12)
+    assert remote.sent_wants.want(12)
+
+
+def test_what_could_be_kept_is_not_asked_about_again() -> None:
+    remote = peer()
+    assert remote.sent_wants.want(3)
+    remote.receive_bits(HaveBits(0, b"\xfe\x03\x00\x00"), 10)
+    remote.receive_range(Range(10, 2), 10)
+    remote.receive_range(Range(12, 2), 10)
+    remote.reached(14)
+    assert not remote.sent_wants.want(12)
+    assert set(remote.offered(BitMap64(range(14)))) == set(range(1, 14))
 
 
 def test_claims_beyond_our_length_cost_nothing() -> None:
