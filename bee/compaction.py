@@ -23,16 +23,18 @@ those asked for, and from `since` on every version and the history.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from bee.block_index import BlockIndex, row_of
 from bee.btree import MAX_DEPTH, Refs
 from bee.changes import TreeChanges
 from bee.erasure import CLEARED_AT_ONCE
 from bee.errors import CorruptTree
+from bee.log import Log
 from bee.node_reader import BlocksNeeded, NodeReader, parse_record, root_ref
 from bee.protobuf import decode_varint
 from bee.ranges import MAX_GROUP, Results
@@ -41,6 +43,8 @@ from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 from bee.writer import Writer
 from hypercore.bitfield import Bitfield
 from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
+
+T = TypeVar("T")
 
 WORTH_REWRITING = 3
 """A block goes if it is this many times as large as what lives in it."""
@@ -195,9 +199,7 @@ class Compactor:
         for version in asked_for:
             if not 0 <= version <= max(stop, 1):
                 raise OutOfRange(version, max(stop, 1) + 1)
-        needed = Reachable()
-        for version in {stop, *asked_for}:
-            await self._walk(version, needed)
+        stop, needed = await undisturbed(self._log, lambda: self._find_needed(asked_for))
         # Only now: most reads that were under way have ended; those that began are of what stays.
         held_versions = [version for version in self._held() if version < stop]
         for version in held_versions:
@@ -223,6 +225,14 @@ class Compactor:
             total.appended,
             pruned,
         )
+
+    async def _find_needed(self, versions: Iterable[int]) -> tuple[int, Reachable]:
+        """The present version, and what it and these need."""
+        stop = self._log.length
+        needed = Reachable()
+        for version in {stop, *versions}:
+            await self._walk(version, needed)
+        return stop, needed
 
     def _held(self) -> set[int]:
         fork = self._fork
@@ -323,8 +333,30 @@ class Compactor:
         batch.size_bytes += len(block)
 
 
+async def undisturbed(log: Log, read: Callable[[], Awaitable[T]]) -> T:
+    """What `read` finds in the present version.
+
+    It begins anew where it met a block that others gave up meanwhile: an erasure first writes
+    what is to stay. Each time something was given up, so it comes to an end.
+
+    Raises: BlockNotAvailable for what is lost. Cancel: as `read`.
+    """
+    while True:
+        length = log.length
+        held = log.bitfield.count(0, length)
+        try:
+            return await read()
+        except BlockNotAvailable:
+            if log.bitfield.count(0, length) >= held:
+                raise
+
+
 async def estimate_dead(tree: Tree, samples: int) -> DeadEstimate:
     """As `Bee.estimate_dead`."""
+    return await undisturbed(tree.log, lambda: _estimate_dead(tree, samples))
+
+
+async def _estimate_dead(tree: Tree, samples: int) -> DeadEstimate:
     log = tree.log
     version = log.length
     root = root_ref(version)

@@ -403,3 +403,55 @@ async def test_a_log_that_is_cut_meanwhile_keeps_its_new_blocks() -> None:
     assert len(await entries_of(Bee(log, cache_bytes=0))) == 901
     await bee.compact()
     assert len(await entries_of(Bee(log, cache_bytes=0))) == 901
+
+
+class ErasedLog(BeeLog):
+    """Another key is erased whenever others may run, as long as there are any to erase."""
+
+    def __init__(self, blocks: Iterable[bytes], doomed: Iterable[bytes]) -> None:
+        super().__init__(blocks)
+        self.doomed = list(doomed)
+        self.is_erasing = False
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        await super().write_local(rows)
+        if not rows and self.doomed and not self.is_erasing:
+            self.is_erasing = True
+            key = self.doomed.pop()
+            await Bee(self, cache_bytes=0).erase(gte=key, lte=key)
+            self.is_erasing = False
+
+
+async def with_late_keys(count: int, share: float) -> tuple[BeeLog, list[bytes], list[bytes]]:
+    """A bee, its keys but for three, and these: their blocks bring the nodes that are read last."""
+    log, entries = await thinned(count, share)
+    *others, one, two, three = sorted(entries)
+    late = [one, two, three]
+    for key in late:
+        await Bee(log).put(key, b"again")
+    return log, others, late
+
+
+@pytest.mark.parametrize(("count", "share"), [(600, 0.9), (2_000, 0.5)])
+async def test_what_others_erase_meanwhile_is_no_damage(count: int, share: float) -> None:
+    whole, kept, doomed = await with_late_keys(count, share)
+    log = ErasedLog(whole.blocks, doomed)
+    bee = Bee(log, cache_bytes=0)
+    while log.doomed:
+        assert (await bee.estimate_dead()).byte_share > 0
+    log = ErasedLog(whole.blocks, doomed[-1:])
+    await Bee(log, cache_bytes=0).compact()
+    assert not log.doomed
+    assert sorted(await entries_of(Bee(log))) == [*kept, *doomed[:-1]]
+    await Bee(log).compact()
+    assert held(log) == reachable(log.blocks, log.length)
+
+
+async def test_a_block_that_is_lost_while_others_erase_is_told() -> None:
+    whole, _, doomed = await with_late_keys(2_000, 0.5)
+    log = ErasedLog(whole.blocks, doomed)
+    lost = max(reachable(log.blocks, log.length) & {*range(log.length - len(doomed))})
+    log.cleared.add(lost)
+    log.bitfield.set_range(lost, lost + 1, value=False)
+    with pytest.raises(BlockNotAvailable):
+        await Bee(log, cache_bytes=0).compact()
