@@ -45,7 +45,7 @@ from starlette.responses import (
     Response,
 )
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from node.failures import causes, only_cause, tell_failure
 from node.verbs import (
@@ -61,6 +61,7 @@ from node.verbs import (
 from node.web.metrics import CONTENT_TYPE, build_registry, render_metrics
 from node.web.page import render_door, render_status
 from node.web.status import NodeStatus, PeerStatus
+from swarm.io.tasks import open_background_nursery
 
 _HTTP_STATUS = {
     ExitCode.USAGE: 400,
@@ -214,7 +215,7 @@ class Guard:
         elif not self._has_token(request):
             await _refuse(request)(scope, receive, _with_security_headers(send))
         else:
-            await self._app(scope, receive, _with_security_headers(send))
+            await _while_read(self._app, scope, receive, _with_security_headers(send))
 
     def _has_token(self, request: Request) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -228,6 +229,34 @@ class Guard:
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), self._token.encode())
+
+
+async def _while_read(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the application until nobody reads its results any more, once there are some.
+
+    Whoever stops `beemesh import` means to stop the import: hypercorn takes what is sent to nobody.
+    What has one result at its end, such as a backup, is carried out.
+    """
+    begun = trio.Event()
+    watching = trio.CancelScope()
+
+    async def send_piece(message: Message) -> None:
+        if message.get("more_body"):
+            begun.set()
+        elif message["type"] == "http.response.body":
+            watching.cancel()  # hypercorn calls the end of a whole answer a disconnect, too
+        await send(message)
+
+    async def wait_hung_up(running: trio.CancelScope) -> None:
+        with watching:
+            await begun.wait()  # until then the application reads the request
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            running.cancel()
+
+    async with open_background_nursery() as nursery:
+        nursery.start_soon(wait_hung_up, nursery.cancel_scope)
+        await app(scope, receive, send_piece)
 
 
 async def _answer(target: AdminTarget, verb: Verb) -> Response:
