@@ -110,10 +110,9 @@ class DiskGuard:
             shortage = f"the disk does not answer: {reason_of(error)}"
         else:
             shortage = self._shortage()
-        if shortage:
-            self._room.close(shortage)
-        if self._cores.has_failed:
-            self._room.close("the disk cannot be written")
+        if reason := shortage or ("the disk cannot be written" if self._cores.has_failed else ""):
+            self._room.close(reason)
+            self._room.restate(reason)  # there is less room now than there was, or more
         if self._room.is_open:
             return
         if was_open:
@@ -145,8 +144,7 @@ class DiskGuard:
             least += least // 4  # a little more than what closed it, lest it flutters
         if self._free < least:
             return (
-                f"the disk is full: {format_size(self._free)} free, "
-                f"{format_size(limits.min_free_bytes)} are wanted"
+                f"the disk is full: {format_size(self._free)} free, {format_size(least)} are wanted"
             )
         most = limits.max_disk_bytes
         if most is not None and self._used + min(int(most * MARGIN_SHARE), MAX_MARGIN_BYTES) > most:

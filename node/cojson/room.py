@@ -25,11 +25,16 @@ class Room:
         return not self.reason
 
     def close(self, reason: str) -> None:
-        """Take nothing in from now on. The first reason stays, until it is opened."""
+        """Take nothing in from now on. The first reason stays, until it is opened or restated."""
         if not self.reason:
             self.reason = reason
             self.closures += 1
             self._notify()
+
+    def restate(self, reason: str) -> None:
+        """Why nothing is taken in now, where something is the matter for a longer time."""
+        if self.reason:
+            self.reason = reason
 
     def open(self) -> None:
         if self.reason:

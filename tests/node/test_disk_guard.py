@@ -109,6 +109,31 @@ async def test_a_quota_closes_the_room_and_opens_it(tmp_path: Path) -> None:
         assert room.reason.startswith("the disk is full: ")
 
 
+async def test_the_reason_tells_how_much_is_free_now_and_with_how_much_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    free = [0]
+
+    async def measure(_: tuple[Path, ...]) -> tuple[int, int]:
+        return free[0], 0
+
+    async with open_corestore(None) as cores:
+        data = await cores.get(name="data")
+        store, room = BeeStore(Bee(data), data), Room()
+        guard = DiskGuard(room, DiskLimits((tmp_path,), None, 1 << 20), cores, store, measure)
+        for free[0], said in (
+            (900 << 10, "900.0 KiB free, 1.0 MiB are wanted"),
+            (0, "0 B free, 1.2 MiB are wanted"),
+            (1100 << 10, "1.1 MiB free, 1.2 MiB are wanted"),
+        ):
+            await guard.look()
+            assert guard.status().trouble == room.reason == f"the disk is full: {said}"
+        free[0] = 1300 << 10
+        await guard.look()
+        assert room.is_open
+        assert room.closures == 1
+
+
 async def test_a_disk_that_does_not_answer_for_a_moment_stops_no_node(tmp_path: Path) -> None:
     """Found in use: the data directory was away for a second, and so was the node, for good."""
     async with open_corestore(None) as cores:
