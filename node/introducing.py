@@ -145,10 +145,8 @@ class Introducer:
     def _note_present(self, member: Acquaintance, addresses: tuple[str, ...]) -> None:
         self._present[member] = addresses
         self._came.unpark_all()
-        met = self._book.get(member.id.hex())
-        if met is not None and not met.address:  # else one that has worked
-            hosts = (address for address in addresses if "://" not in address)
-            self._book.note_address(met.id, next(hosts, ""))
+        hosts = (address for address in addresses if "://" not in address)
+        self._book.note_said(member.id.hex(), next(hosts, ""))
 
     def _dial(self, id: bytes, addresses: Sequence[str], *, is_lost: bool = False) -> None:
         dialer = self._dialer

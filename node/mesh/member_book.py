@@ -37,6 +37,8 @@ class Met(msgspec.Struct, frozen=True):
     """Where it was dialed last, HOST:PORT."""
     introduction: str = ""
     """What it signed about that, where it is passed on; in hexadecimal."""
+    said: str = ""
+    """Where it said last that it listens, HOST:PORT: it may have moved since it was dialed."""
 
 
 class MemberBook:
@@ -68,10 +70,13 @@ class MemberBook:
         """It is here now."""
         earlier = self._members.pop(id, None)
         since = unix_seconds if earlier is None else earlier.since
-        address, introduction = (
-            ("", "") if earlier is None else (earlier.address, earlier.introduction)
+        address, introduction, said = (
+            ("", "", "")
+            if earlier is None
+            else (earlier.address, earlier.introduction, earlier.said)
         )
-        self._put(Met(id, name, role, since, unix_seconds, ticket, key, address, introduction))
+        met = Met(id, name, role, since, unix_seconds, ticket, key, address, introduction, said)
+        self._put(met)
 
     def note_address(self, id: str, address: str) -> None:
         """It was reached there."""
@@ -79,10 +84,21 @@ class MemberBook:
         if met is not None and met.address != address:
             self._put(msgspec.structs.replace(met, address=address))
 
+    def note_said(self, id: str, address: str) -> None:
+        """It says that it listens there."""
+        met = self._members.get(id)
+        if met is not None and met.said != address:
+            self._put(msgspec.structs.replace(met, said=address))
+
     def addresses(self, count: int) -> list[tuple[str, str]]:
-        """(id, address) of those who were here last, as many as `count`."""
-        known = sorted((met for met in self if met.address), key=lambda met: met.seen)
-        return [(met.id, met.address) for met in known[-count:]]
+        """(id, address) of those who were here last, of as many as `count`: one or two of each."""
+        known = sorted((met for met in self if met.address or met.said), key=lambda met: met.seen)
+        return [
+            (met.id, address)
+            for met in known[-count:]
+            for address in dict.fromkeys((met.address, met.said))
+            if address
+        ]
 
     def introduce(self, introduction: Introduction, unix_seconds: float) -> None:
         """Keep what a member, perhaps one that was never here, signed about its core."""

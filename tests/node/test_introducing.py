@@ -18,6 +18,7 @@ from node.mesh.hearsay_messages import Neighbors
 from node.mesh.member_book import MemberBook
 from node.mesh.whereabouts import PROTOCOL, decode, encode
 from node.running import Node
+from tests.node.mesh.nodes import wait_until
 from tests.node.test_daemon import config, mesh_of, ticket_of
 from tests.support.memory_mux import MemoryChannel, memory_mux_pair
 
@@ -57,6 +58,30 @@ async def test_who_came_with_one_ticket_meet_and_do_without_who_gave_it(tmp_path
             assert met is not None
             assert met.address, "it is looked for there after a restart"
             members.cancel_scope.cancel()
+
+
+async def test_a_member_that_moved_is_found_where_it_said_last(tmp_path: Path) -> None:
+    """Each listens somewhere else after each start."""
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as earlier:
+                async with open_node(config(tmp_path / "first")) as first:
+                    join = [ticket_of(first)]
+                    second: Node = await earlier.start(
+                        run_node, config(tmp_path / "second", join=join)
+                    )
+                    await wait_members(first, second)
+                    await wait_members(second, first)
+                first = await nursery.start(run_node, config(tmp_path / "first"))
+                await wait_members(second, first)
+                book = mesh_of(second).trust.book
+                await wait_until(
+                    lambda: (first.id.hex(), first.addresses.mesh) in book.addresses(9)
+                )
+                earlier.cancel_scope.cancel()
+            async with open_node(config(tmp_path / "second", join=join)) as second:
+                await wait_members(second, first)
+            nursery.cancel_scope.cancel()
 
 
 @dataclass(eq=False)
