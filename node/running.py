@@ -278,7 +278,10 @@ class Node:
 
     @contextmanager
     def _finding_out(self, mesh: Mesh, connection: Connection) -> Iterator[Callable[[], None]]:
-        """The block, which gets a function to call when this is a member, lets others in, too."""
+        """Find out in the block who this is; yields what to call when it turns out a member.
+
+        Of those of whom nothing is known there may be so many at once.
+        """
         link = connection.link
         is_known = mesh.has_met(link.remote_public_key)
         if link.is_initiator or (is_known and not mesh.trust.is_barred(link.remote_public_key)):
@@ -297,7 +300,7 @@ class Node:
     ) -> None:
         """Serve a stranger as long as it may have what it had; then it may come again.
 
-        Else who is about to be shut out stays connected as somebody else.
+        Otherwise a member about to be shut out would stay connected as somebody else.
         """
         trust, id = mesh.trust, connection.link.remote_public_key
         if (terms := trust.stranger_terms(id)) is StrangerTerms.NOTHING:

@@ -4,7 +4,7 @@
 |---------|-----------------------------|-------------|--------------------------------|
 | bee     | the data core's bee         | yes         | the bee                        |
 | sqlite  | a SQLite file               | no          | the file, as a server's store  |
-| hybrid  | both, clients' reads SQLite | yes         | both                           |
+| hybrid  | both; clients read SQLite   | yes         | both                           |
 
 From one to another: hybrid takes over what either held. To leave one behind, nothing may be in it
 that the other lacks; else a start is refused, and says which command moves it.
