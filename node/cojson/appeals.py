@@ -36,14 +36,17 @@ class Appeals:
     def __len__(self) -> int:
         return len(self._deliveries)
 
-    def add(self, delivery: Delivery, groups: Iterable[RawCoId]) -> None:
-        """Keep it until one of these groups grows; the same sessions once, the latest."""
+    def add(self, delivery: Delivery, groups: Iterable[RawCoId]) -> bool:
+        """Keep it until one of these groups grows; the same sessions once, the latest.
+
+        Its receipt was told, or will be, without it. False when it is too large to be kept.
+        """
         key = (delivery.content.co_id, frozenset(delivery.content.new))
         self._drop(key)
         if delivery.size > self._max_bytes:
-            return
+            return False
         consulted = frozenset(groups)
-        self._deliveries[key] = (delivery, consulted)
+        self._deliveries[key] = (replace(delivery, receipt=None), consulted)
         self._used_bytes += delivery.size
         for group_id in consulted:
             keys = self._by_group.setdefault(group_id, {})
@@ -52,6 +55,7 @@ class Appeals:
                 self._drop(next(iter(keys)))
         while self._used_bytes > self._max_bytes:
             self._drop(next(iter(self._deliveries)))
+        return True
 
     def release(self, group_id: RawCoId) -> list[Delivery]:
         """Take out what this group may speak for now, oldest first."""

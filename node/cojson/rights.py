@@ -7,6 +7,9 @@ refused for want of a right is an *appeal* (`appeals.py`): roles may come to lig
 A session's part is one decision, because it ends at one signature: it is taken when one of its
 transactions may be written. So a stranger gets nothing in, and one who was made a writer late can
 go on with the session in which he wrote too early; readers ignore what was written without a right.
+
+A group that comes whole brings the roles by which its own parts are judged, in rounds: what lacks
+a right in one is an appeal, and refused only when nothing that was taken beside it tells of roles.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from node.cojson.judgment import FreshPart, Verified
 from node.cojson.outputs import Output, ReadGroup
 from node.cojson.value_table import Phase, ValueEntry
 from node.cojson.waiting_room import Delivery
-from node.covalue.group_view import GroupView
+from node.covalue.group_view import GroupView, tells_of_roles
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session, session_owner
 from node.covalue.roles import RoleBook, ruling_group
@@ -121,23 +124,34 @@ class Rights:
         may_matter = self._enforces_writes or entry.is_deleted
         if not may_matter and not any(map(is_delete_session, verified.appends)):
             return False
-        is_denied = self._deny(entry, header, verified)
-        if is_denied or self._growing:
+        denied = self._deny(entry, header, verified)
+        is_appeal = False
+        if denied or self._growing:
             group_id = entry.co_id if header.is_group else ruling_group(header)
             if group_id is not None:
                 consulted = self._roles.reach(group_id)
                 verified.rests_on = consulted & self._growing
-                if is_denied:
-                    self._state.appeals.add(delivery, consulted)
+                is_appeal = bool(denied) and self._state.appeals.add(delivery, consulted)
+        if not (is_appeal and self._decides_appeals(entry, header, verified)):
+            verified.refusals.extend(denied)
         if verified.is_deletion or entry.is_deleted:
             for session_id in list(verified.appends):
                 if not is_delete_session(session_id):
                     verified.drop(session_id)
-        return is_denied
+        return bool(denied)
 
-    def _deny(self, entry: ValueEntry, header: CoValueHeader, verified: Verified) -> bool:
-        """Refuse what lacks a right or deletes nothing; whether a right was lacking."""
-        is_denied = False
+    @staticmethod
+    def _decides_appeals(entry: ValueEntry, header: CoValueHeader, verified: Verified) -> bool:
+        """Whether the commit of what is left has the rest judged again at once (`committed`)."""
+        if not header.is_group or not verified.appends:
+            return False
+        return entry.header is None or any(
+            tells_of_roles(header, append.transactions) for append in verified.appends.values()
+        )
+
+    def _deny(self, entry: ValueEntry, header: CoValueHeader, verified: Verified) -> list[str]:
+        """Take out what lacks a right, and say why; refuse what deletes nothing."""
+        denied: list[str] = []
         for session_id, append in list(verified.appends.items()):
             try:
                 made_at = None
@@ -155,9 +169,9 @@ class Rights:
                 reason = "its author had no right to write"
             else:
                 continue
-            verified.refuse(session_id, reason)
-            is_denied = True
-        return is_denied
+            denied.append(f"{session_id}: {reason}")
+            verified.drop(session_id)
+        return denied
 
     def _may_write(
         self,

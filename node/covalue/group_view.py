@@ -102,6 +102,14 @@ class GroupView:
         return known
 
 
+def tells_of_roles(header: CoValueHeader, transactions: Sequence[Transaction]) -> bool:
+    """Whether a view of this value would keep any of them: it may matter to a role."""
+    if not GroupView(header.id, header).has_members:
+        return False
+    changes = map(parse_change, transactions)
+    return any(change is not None and change.kind in _KEPT for change in changes)
+
+
 def javascript_time(made_at: int) -> int:
     """A time as JavaScript compares it: above 2^53 neighbors are equal."""
     return made_at if made_at <= _MAX_EXACT_INTEGER else int(float(made_at))

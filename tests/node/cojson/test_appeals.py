@@ -49,6 +49,13 @@ def test_the_oldest_are_forgotten_beyond_the_bounds() -> None:
     assert names(appeals.release(TWO))[0] == map_header("5").id
 
 
+def test_an_appeal_is_not_on_the_receipt_that_was_told_already() -> None:
+    appeals = Appeals()
+    appeals.add(Delivery(ANN.content(map_header("a"), edits(1)), None, 7, 100), [ONE])
+    (left,) = appeals.release(ONE)
+    assert left.receipt is None
+
+
 def test_what_a_client_sent_that_has_gone_is_judged_all_the_same() -> None:
     appeals = Appeals()
     ann = PeerView("ann")

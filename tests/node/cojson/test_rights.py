@@ -122,6 +122,57 @@ def test_strangers_change_no_group(shell: EngineShell) -> None:
     assert EVE.session_id() in shell.disk.logs[MAP.id]
 
 
+def group_of_three_admins() -> Content:
+    """A whole group: ANN has made BOB an admin, he EVE, and she wrote to it; latest first."""
+    group = group_header(ANN.account_id, "three")
+    eve = EVE.content(group, [role("everyone", "reader", made_at=960)])
+    bob = BOB.content(group, [role(EVE.account_id, "admin", made_at=950)])
+    founding = [role(ANN.account_id, "admin", made_at=900)]
+    ann = ANN.content(group, [*founding, role(BOB.account_id, "admin", made_at=940)])
+    return Content(group.id, group, {**eve.new, **bob.new, **ann.new}, ann.priority)
+
+
+def test_a_group_is_taken_whole_by_the_roles_that_it_brings_itself(shell: EngineShell) -> None:
+    """None of it was without a right: no client is told that it was, nor counted for it."""
+    group = group_of_three_admins()
+    shell.say("b", group)
+    while shell.stores:
+        shell.commit()
+    assert shell.disk.logs[group.co_id].keys() == group.new.keys()
+    assert shell.refusals == {}
+    counts = dict.fromkeys(group.new, 1) | {ANN.session_id(): 2}
+    assert shell.take("b")[-1] == Known(group.co_id, KnownState(True, counts))
+
+
+def test_a_group_from_another_node_is_taken_whole_as_well(shell: EngineShell) -> None:
+    group = group_of_three_admins()
+    shell.bring(group, receipt=3)
+    while shell.stores:
+        shell.commit()
+    assert shell.disk.logs[group.co_id].keys() == group.new.keys()
+    assert [(item.receipt, item.refusal, item.partly) for item in shell.settled] == [
+        (3, None, None)
+    ]
+
+
+def test_what_a_group_has_from_strangers_is_refused_with_all_else_taken(shell: EngineShell) -> None:
+    group = group_of_three_admins()
+    stranger = Author("stranger")
+    shell.say("b", stranger.account())
+    bad = stranger.content(
+        group_header(ANN.account_id, "three"),
+        [role(stranger.account_id, "admin", made_at=970)],
+        with_header=False,
+    )
+    shell.say("b", Content(group.co_id, group.header, {**bad.new, **group.new}, group.priority))
+    while shell.stores:
+        shell.commit()
+    assert shell.disk.logs[group.co_id].keys() == group.new.keys()
+    (reason,) = shell.refusals["b"]
+    assert reason.count("no right to write") == 1
+    assert reason.startswith(stranger.session_id())
+
+
 def test_anybody_makes_groups_and_values_of_their_own(shell: EngineShell) -> None:
     group = group_header(EVE.account_id, "eve")
     value = map_header("eve", group.id)
