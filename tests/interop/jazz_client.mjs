@@ -2,6 +2,8 @@
 // usage: node jazz_client.mjs ws://127.0.0.1:4200
 //   {"do":"create","values":{...}}            -> {"id":"co_z..."}         a map that everyone may write
 //   {"do":"createMany","count":100}           -> {"ids":[...]}
+//   {"do":"invite","role":"writer","values":{...}}  -> {"id":"co_z...","secret":"..."}   a map of a group of its own
+//   {"do":"accept","id":"co_z...","secret":s} -> {"synced":true}          join the group of the map
 //   {"do":"load","id":"co_z..."}              -> {"values":{...}} or {"unavailable":true}, with "ms"
 //   {"do":"set","id":"co_z...","key":k,"value":v}  -> {"synced":true}; false after "timeout" ms
 //   {"do":"wait","id":"co_z...","key":k,"value":v} -> {"seen":true}       when the edit has arrived
@@ -64,6 +66,18 @@ const commands = {
     }
     await node.syncManager.waitForAllCoValuesSync(SYNC_MS);
     return { ids };
+  },
+  async invite({ role, values = {} }) {
+    const closed = node.createGroup();
+    const map = closed.createMap();
+    for (const [key, value] of Object.entries(values)) map.set(key, value);
+    await node.syncManager.waitForAllCoValuesSync(SYNC_MS);
+    return { id: map.id, secret: closed.createInvite(role) };
+  },
+  async accept({ id, secret }) {
+    await node.acceptInvite(id, secret);
+    await node.syncManager.waitForAllCoValuesSync(SYNC_MS);
+    return { synced: true };
   },
   async load({ id }) {
     const started = Date.now();

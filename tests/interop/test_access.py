@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.support.running_node import RunningNode, open_jazz_client, open_running_node
+from tests.support.running_node import (
+    RunningNode,
+    open_jazz_client,
+    open_running_node,
+    wait_members,
+)
 
 pytestmark = pytest.mark.interop
 
@@ -63,3 +68,29 @@ async def test_a_denied_client_is_refused_keeps_its_connection_and_is_taken_agai
             # What was refused comes again with the next edit, which is a gap without it.
             await alice.do("set", id=mine, key="n", value=5)
             await bob.do("wait", id=mine, key="n", value=5)
+
+
+async def test_an_invite_lets_in_at_another_node_that_enforces_permissions(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it lets people write is taken from them, and nothing on the way is called wrong."""
+    enforcing = "--enforce-permissions"
+    with trio.fail_after(180):
+        async with (
+            open_running_node(tmp_path / "a", enforcing) as a,
+            open_running_node(tmp_path / "b", enforcing, "--join", a.ready["ticket"]) as b,
+            open_jazz_client(a.ws) as alice,
+            open_jazz_client(a.ws) as bob,
+            open_jazz_client(b.ws) as carol,
+        ):
+            await wait_members(a, b)
+            for role in ("writer", "admin"):
+                invite = await alice.do("invite", role=role, values={"by": "alice"})
+                shared = {"id": invite["id"], "key": "by"}
+                for name, guest in (("bob", bob), ("carol", carol)):
+                    await guest.do("accept", **invite)
+                    await guest.do("wait", **shared, value="alice")
+                    await guest.do("set", **shared, value=name)
+                    await alice.do("wait", **shared, value=name)
+                    await alice.do("set", **shared, value="alice")
+            assert "content refused" not in capfd.readouterr().err
