@@ -177,6 +177,22 @@ async def test_we_follow_javascript_to_another_fork(common: int) -> None:
             assert core.statistics().replication.total.blocks_received == 202
 
 
+async def test_we_get_all_of_another_fork_from_javascript_that_has_gaps() -> None:
+    """It tells once what it has: while our log still has the end of the old history."""
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_javascript_peer() as peer, open_corestore(None) as store:
+            core = await store.get(key=await open_of_javascript(peer, 8))
+            async with connected(store, peer, is_initiator=True):
+                await core.get(7)
+            await peer("truncate", id="a", length=5)
+            await peer("append", id="a", blocks=[(b"new %d" % index).hex() for index in range(100)])
+            await peer("clear", id="a", start=0, stop=1)
+            async with connected(store, peer, is_initiator=True):
+                await core.wait_change(8, 0)
+                await core.download(1, 105)
+            assert await core.get_many([5, 104], wait=False) == [b"new 0", b"new 99"]
+
+
 async def test_javascript_follows_us_to_another_fork() -> None:
     with trio.fail_after(LIMIT_SECONDS):
         async with open_javascript_peer() as peer, open_corestore(None) as store:
