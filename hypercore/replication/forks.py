@@ -154,7 +154,8 @@ class ForkFollower:
             if proven.head is not None and proven.head.fork == pursuit.ours.fork:
                 self.stop(peer)
                 return self._begin_anew(proven, pursuit.ours)
-            pursuit.search = ForkSearch(proven, pursuit.ours, self._log.read_node)
+            log = self._log
+            pursuit.search = ForkSearch(proven, pursuit.ours, log.read_node, log.bitfield)
         else:
             if proof.hash is None or proof.block or proof.seek or proof.upgrade:
                 raise InvalidProof("an answer to something else than was asked")

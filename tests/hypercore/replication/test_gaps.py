@@ -44,3 +44,23 @@ async def test_a_reader_of_an_older_history_gets_all_of_the_new_one_from_who_has
             await trio.testing.wait_all_tasks_blocked()
             assert copy.head == core.head
             assert copy.has_range(1, 105)
+
+
+async def test_a_new_history_is_followed_whose_writer_lacks_what_the_reader_lacks_too() -> None:
+    """No block is left by way of which it could be asked where the histories part."""
+    async with open_corestore(None) as store, open_corestore(None) as other_store:
+        core = await store.get(name="log")
+        copy = await other_store.get(key=core.key)
+        await core.append([b"old %d" % index for index in range(17)])
+        async with replicating(core, copy):
+            await copy.wait_length(17)
+            await copy.get(1)
+        await core.truncate(13)
+        await core.append([b"new"] * 4)
+        await core.clear(8, 16)
+        async with replicating(core, copy):
+            await trio.testing.wait_all_tasks_blocked()
+            await trio.testing.wait_all_tasks_blocked()
+            assert copy.head == core.head
+            assert await copy.get(1, wait=False) == b"old 1"
+            assert await copy.get(16) == b"new"
