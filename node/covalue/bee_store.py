@@ -140,7 +140,9 @@ class BeeStore:
         is_tombstone = self._is_deleted(co_id)
         return await self._read(
             co_id,
-            lambda tree: read_pieces(tree, co_id, known, max_bytes, is_tombstone=is_tombstone),
+            lambda tree: read_pieces(
+                tree, co_id, known, max_bytes, is_tombstone=is_tombstone, is_ours=True
+            ),
         )
 
     async def _read(self, co_id: RawCoId, step: Callable[[Tree], Awaitable[T]]) -> T:

@@ -82,6 +82,16 @@ def summary_range(co_id: RawCoId) -> tuple[bytes, bytes]:
     return f"{co_id}:".encode(), f"{co_id}:tx:".encode()
 
 
+def sessions_range(co_id: RawCoId) -> tuple[bytes, bytes]:
+    """Header and sessions only."""
+    return f"{co_id}:".encode(), f"{co_id}:sig:".encode()
+
+
+def checkpoints_range(co_id: RawCoId, session_id: CoSessionId, index: int) -> tuple[bytes, bytes]:
+    """The checkpoints of one session that cover transaction `index`, or later ones."""
+    return checkpoint_key(co_id, session_id, index), f"{co_id}:sig:{session_id};".encode()
+
+
 def row_order(session_id: CoSessionId) -> str:
     """By this sessions sort as their rows do: `:` follows an id there, and sorts above digits."""
     return session_id + ":"

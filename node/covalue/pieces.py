@@ -17,7 +17,7 @@ from hypercore.encoding import DecodeError
 from node.covalue.content import PIECE_BYTES, Content, SessionContent, Transaction
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
-from node.covalue.keys import RowKind, decode_key, row_order
+from node.covalue.keys import RowKey, RowKind, decode_key, row_order
 from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.records import decode_checkpoint, decode_header, decode_run, decode_session
 from node.covalue.store import StoredSession
@@ -114,8 +114,8 @@ class ValueReader:
         """Index that the next transaction of the session being read must have."""
         self._part: list[Transaction] = []
 
-    def receive(self, key: bytes, value: bytes) -> None:
-        """Take the next row. Raises: DecodeError."""
+    def receive(self, key: bytes, value: bytes) -> RowKey:
+        """Take the next row, and say which it is. Raises: DecodeError."""
         row = decode_key(key)
         if row.co_id != self._co_id:
             raise DecodeError("row of another value", 0)
@@ -136,6 +136,7 @@ class ValueReader:
                 checkpoints.append((row.index + 1, decode_checkpoint(value)))
             case RowKind.RUN:
                 self._receive_run(row.session_id, row.index, decode_run(value))
+        return row
 
     @property
     def lacking(self) -> dict[CoSessionId, int]:
@@ -150,6 +151,18 @@ class ValueReader:
             for session_id, count in self.lacking.items()
             if count < self.sessions[session_id].count - len(self._tails.get(session_id, ()))
         }
+
+    def may_lack_checkpoints(self, session_id: CoSessionId) -> bool:
+        """Whether what lies beyond `known` goes back beyond the session's last checkpoint.
+
+        Of one whose tail does not bring all of it that is not known before its runs are read.
+        """
+        session, tail = self.sessions[session_id], self._tails.get(session_id, [])
+        count = session.count - self._known.sessions.get(session_id, 0)
+        if count > len(tail):
+            return True
+        size = sum([len(transaction.changes) for transaction in tail[len(tail) - count :]])
+        return size > session.bytes_since_checkpoint
 
     @property
     def is_complete(self) -> bool:

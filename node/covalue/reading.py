@@ -4,6 +4,10 @@ All rows of a value lie side by side, so a value that nobody knows yet is one ra
 value known in part only the summary (header, sessions, checkpoints) and the missing runs are
 read: on a remote bee that is what has to be fetched. Often nothing is missing then: the last
 transactions of a session are in its summary (`tails.py`).
+
+A large value is read in many parts, and has as many checkpoints. From our own bee they are not read
+anew for each part: beyond the first few only those that the part needs are looked up, which on a
+remote bee would take a round trip.
 """
 
 from __future__ import annotations
@@ -11,11 +15,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bee.bee import Snapshot
-from node.covalue.content import Content
+from node.covalue.content import PIECE_BYTES, Content
 from node.covalue.dependencies import value_dependencies
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.keys import decode_key, run_key, session_runs_range, summary_range, value_range
+from node.covalue.keys import (
+    RowKey,
+    RowKind,
+    checkpoints_range,
+    decode_key,
+    row_order,
+    run_key,
+    session_runs_range,
+    sessions_range,
+    summary_range,
+    value_range,
+)
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.pieces import ValueReader
 from node.covalue.records import unframe_run
@@ -23,6 +38,9 @@ from node.covalue.store import LoadedPieces, StoredSession, StoredValue
 from node.covalue.tails import NOTHING_YET, Stretch
 
 Tree = Snapshot[bytes, bytes]
+
+FEW_CHECKPOINTS = 2
+"""So many are read with the rows beside them; a value with more has 0.3 MB of changes."""
 
 
 async def read_covalue(
@@ -46,7 +64,9 @@ async def read_value(
     Raises, Cancel: as `read_covalue`.
     """
     reader = ValueReader(co_id, NOTHING, is_tombstone=is_tombstone)
-    await _read_range(tree, reader, summary_range(co_id))
+    start, stop = sessions_range(co_id)
+    async for entry in tree.range(gte=start, lt=stop):
+        reader.receive(entry.key, entry.value or b"")
     header = reader.header
     if header is None:
         return None
@@ -61,22 +81,22 @@ async def read_pieces(
     max_bytes: int | None,
     *,
     is_tombstone: bool = False,
+    is_ours: bool = False,
 ) -> LoadedPieces:
-    """As `CoValueStore.load`.
+    """As `CoValueStore.load`; `is_ours` says that the bee is not a remote one.
 
     Raises, Cancel: as `read_covalue`.
     """
     reader = ValueReader(co_id, known, max_bytes=max_bytes, is_tombstone=is_tombstone)
     if not known.sessions and not is_tombstone:
-        await _read_range(tree, reader, value_range(co_id))
+        last = await _read_rows(tree, reader, value_range(co_id), is_ours=is_ours)
+        if last is not None:
+            await _read_lacking(tree, reader, co_id, max_bytes, last)
     else:
-        await _read_range(tree, reader, summary_range(co_id))
+        last = await _read_rows(tree, reader, summary_range(co_id), is_ours=is_ours)
         if reader.is_complete:
             return LoadedPieces()
-        for session_id, count in reader.wanted_runs.items():
-            await _read_range(tree, reader, await _runs_from(tree, co_id, session_id, count))
-            if reader.is_full:
-                break
+        await _read_lacking(tree, reader, co_id, max_bytes, last)
     pieces, is_all = reader.finish()
     value: StoredValue | None = None
     if known == NOTHING and is_all and reader.header is not None:
@@ -114,21 +134,110 @@ def _describe(
     return StoredValue(header, sessions, dependencies, is_tombstone)
 
 
-async def _runs_from(
-    tree: Tree, co_id: RawCoId, session_id: CoSessionId, count: int
-) -> tuple[bytes, bytes]:
-    """Where the run begins that holds transaction `count`, and where the session's runs stop."""
-    start, stop = session_runs_range(co_id, session_id)
-    if count == 0:
-        return start, stop
-    run = await tree.peek(gte=start, lte=run_key(co_id, session_id, count), reverse=True)
-    return (start if run is None else run.key), stop
+async def _read_rows(
+    tree: Tree, reader: ValueReader, bounds: tuple[bytes, bytes], *, is_ours: bool
+) -> RowKey | None:
+    """Feed the rows to the reader, until it has enough.
 
-
-async def _read_range(tree: Tree, reader: ValueReader, bounds: tuple[bytes, bytes]) -> None:
-    """Feed the rows to the reader, until it has enough."""
+    Returns the last of the first few checkpoints where there may be more; they were not read.
+    """
     start, stop = bounds
+    checkpoints = 0
     async for entry in tree.range(gte=start, lt=stop):
+        row = reader.receive(entry.key, entry.value or b"")
+        if reader.is_full:
+            break
+        if is_ours and row.kind is RowKind.CHECKPOINT:
+            checkpoints += 1
+            if checkpoints == FEW_CHECKPOINTS:
+                return row
+    return None
+
+
+async def _read_lacking(
+    tree: Tree, reader: ValueReader, co_id: RawCoId, max_bytes: int | None, last: RowKey | None
+) -> None:
+    """Feed what is lacking to the reader, until it has enough.
+
+    Checkpoints were read up to `last`, or all of them.
+    """
+    with_runs = reader.wanted_runs
+    at_once = None if max_bytes is None else max_bytes // PIECE_BYTES + 2
+    for session_id, count in reader.lacking.items():
+        checkpoints = _LaterCheckpoints(tree, reader, co_id, session_id, at_once)
+        if last is not None and reader.may_lack_checkpoints(session_id):
+            await checkpoints.begin(last, count)
+        if session_id in with_runs:
+            await _read_runs(tree, reader, (co_id, session_id, count), checkpoints)
+            if reader.is_full:
+                return
+        await checkpoints.read_all()
+
+
+async def _read_runs(
+    tree: Tree,
+    reader: ValueReader,
+    first: tuple[RawCoId, CoSessionId, int],
+    checkpoints: _LaterCheckpoints,
+) -> None:
+    """Feed the runs from the one that holds this transaction to the reader, until it has enough."""
+    co_id, session_id, count = first
+    start, stop = session_runs_range(co_id, session_id)
+    if count:
+        run = await tree.peek(gte=start, lte=run_key(*first), reverse=True)
+        if run is not None:
+            reader.receive(run.key, run.value or b"")
+            if reader.is_full:
+                return
+            start = run.key + b"\0"
+    async for entry in tree.range(gte=start, lt=stop):
+        await checkpoints.read_up_to(decode_key(entry.key).index)
         reader.receive(entry.key, entry.value or b"")
         if reader.is_full:
             return
+
+
+class _LaterCheckpoints:
+    """Those of a session that were not read with its row: fed to the reader before their runs."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        reader: ValueReader,
+        co_id: RawCoId,
+        session_id: CoSessionId,
+        at_once: int | None,
+    ) -> None:
+        self._tree = tree
+        self._reader = reader
+        self._co_id = co_id
+        self._session_id = session_id
+        self._at_once = at_once
+        self._next = 0
+        """Of those that cover earlier transactions only, all were read."""
+        self._is_over = True
+
+    async def begin(self, last: RowKey, count: int) -> None:
+        """Read some that cover transactions from `count` on; those up to `last` were read."""
+        if row_order(self._session_id) >= row_order(last.session_id):
+            is_begun = self._session_id == last.session_id
+            self._next = max(count, last.index + 1) if is_begun else count
+            await self._read_more()
+
+    async def read_up_to(self, index: int) -> None:
+        """Have one that covers this transaction, if there is any."""
+        while self._next <= index and not self._is_over:
+            await self._read_more()
+
+    async def read_all(self) -> None:
+        while not self._is_over:
+            await self._read_more()
+
+    async def _read_more(self) -> None:
+        start, stop = checkpoints_range(self._co_id, self._session_id, self._next)
+        count = 0
+        async for entry in self._tree.range(gte=start, lt=stop, limit=self._at_once):
+            row = self._reader.receive(entry.key, entry.value or b"")
+            self._next = row.index + 1
+            count += 1
+        self._is_over = self._at_once is None or count < self._at_once

@@ -51,6 +51,9 @@ MAX_CACHED_HEADERS = 256
 
 MAX_CACHED_HEADER_CHARACTERS = 4096
 
+CHECKPOINTS_AT_ONCE = 16
+"""Of a large value, which has thousands, each part that is read needs one or two."""
+
 _T = TypeVar("_T")
 
 _VALUE = """SELECT v.rowID, v.header, d.coValueID IS NOT NULL
@@ -60,7 +63,7 @@ _SESSIONS = """SELECT rowID, sessionID, lastIdx, lastSignature, bytesSinceLastSi
     EXISTS (SELECT 1 FROM signatureAfter WHERE ses = sessions.rowID)
     FROM sessions WHERE coValue = ?"""
 _CHECKPOINTS = """SELECT idx, signature FROM signatureAfter
-    WHERE ses = ? AND idx >= ? AND idx < ? ORDER BY idx"""
+    WHERE ses = ? AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?"""
 _TRANSACTIONS = "SELECT tx FROM transactions WHERE ses = ? AND idx >= ? AND idx < ? ORDER BY idx"
 # Texts that are no UTF-8 must not come as far as Python, which could not say whose they are.
 _IDS = """SELECT id FROM coValues WHERE id > ? AND id >= ? AND id < ?
@@ -279,8 +282,11 @@ class SqliteReader:
         """Where parts of a session may end: (count, signature, is a checkpoint), in order."""
         count = row.stored.count
         end = start
-        if row.has_checkpoints:
-            found = self._execute(_CHECKPOINTS, (row.row_id, start, count)).fetchall()
+        has_more = row.has_checkpoints
+        while has_more:
+            place = (row.row_id, end, count, CHECKPOINTS_AT_ONCE)
+            found = self._execute(_CHECKPOINTS, place).fetchall()
+            has_more = len(found) == CHECKPOINTS_AT_ONCE
             for index, signature in found:
                 if not isinstance(index, int) or not isinstance(signature, str):
                     raise DecodeError("stored checkpoint is not (index, signature)", 0)
