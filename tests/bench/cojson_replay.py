@@ -1,11 +1,11 @@
 """A sync server's own speed: the words of a real cojson client, replayed faster than it speaks.
 
-`python -m tests.bench.cojson_replay [--case values,edits] [--reps 3] [--n 5000]` records an upload
-once (`js/jazz/record.mjs`), then has `js/jazz/server.mjs --storage sqlite` and a node take it in
-turn: all of it at once, acknowledged; loaded cold, 1000 loads in flight as by a real client; and
-loaded again after a restart. `--servers js,python,commit`: `commit` is a node that waits for the
-disk, which JavaScript (WAL, default synchronous) does not; `sqlite` and `hybrid` are nodes with
-those stores.
+`python -m tests.bench.cojson_replay [--case values,edits,stream] [--reps 3] [--n 5000]` records
+an upload once (`js/jazz/record.mjs`), then has `js/jazz/server.mjs --storage sqlite` and a node
+take it in turn: all of it at once, acknowledged; loaded cold, 1000 loads in flight as by a real
+client; and loaded again after a restart. `--servers js,python,commit`: `commit` is a node that
+waits for the disk, which JavaScript (WAL, default synchronous) does not; `sqlite` and `hybrid` are
+nodes with those stores.
 
 Seconds are those of the one client, whose work is to look for the ids of what comes; `server_cpu_s`
 is the server's own. The table at the end has medians, and ratios above 1 where Python is better.
@@ -55,6 +55,7 @@ SERVERS = {
 CASES = {
     "values": ("--n", "5000", "--edits", "10"),
     "edits": ("--n", "200", "--edits", "50"),
+    "stream": ("--n", "1", "--edits", "800"),
 }
 _UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
