@@ -36,7 +36,7 @@ class Expected(Enum):
 
     ANYTHING = "anything"
     ABSENT = "absent"
-    """No entry: what is there stays."""
+    """No entry; one that is there stays."""
 
 
 class Edits(ABC, Generic[K, V]):
@@ -188,10 +188,9 @@ class _SubEdits(Edits[K, V]):
 class Batch(Edits[K, V]):
     """Changes that are appended together, or not at all.
 
-    `async with bee.batch() as batch:` holds the log for one writer; leaving the block
-    appends, an exception that leaves it discards. What the batch reads, it reads with its own
-    changes. After `flush()` it takes nothing more. It belongs to one task: left by another one it
-    is discarded.
+    `async with bee.batch() as batch:` holds the log for one writer; leaving the block appends, an
+    exception that leaves it discards. Reads see the batch's own changes. After `flush()` it takes
+    nothing more. It belongs to one task: left by another, it is discarded.
     """
 
     __slots__ = (
@@ -249,13 +248,13 @@ class Batch(Edits[K, V]):
         atomic step, also when there are no changes. The next writer may go on while this one
         waits for the disk.
 
-        Raises: BatchEnded, UsageError in another task than the batch's, and what the log raises;
+        Raises: BatchEnded, UsageError in a task other than the batch's, and what the log raises;
         nothing was appended then.
         Cancel: the changes were appended, unless the log says otherwise; of more than a thousand
-        either all or none, as its length tells.
+        either all or none, as the log's length tells.
         """
         writer = self._open_writer()
-        self._tree.log.exclusive().check_held()  # a long one would wait for it for ever
+        self._tree.log.exclusive().check_held()  # a long batch would wait for ever for it
         self._writer = None
         try:
             if writer.is_long:
@@ -271,7 +270,7 @@ class Batch(Edits[K, V]):
 
 _new_entry: Callable[[Stored], Entry[Any, Any]]
 _new_entry = partial(tuple.__new__, Entry)
-"""`Entry` itself is a function in Python, which takes twice as long."""
+"""Calling `Entry` runs a Python function, which takes twice as long."""
 
 
 def decode_entry(keyspace: Keyspace[K, V], seq: int, record: NodeRecord) -> Entry[K, V]:
@@ -357,7 +356,7 @@ def _expecting(
 ) -> Step:
     """`step`, if the entry of `key` is as expected; otherwise nothing is touched.
 
-    Values are compared decoded: what another writer's JSON looks like is not its meaning.
+    Values are compared decoded: another writer may lay out the same JSON differently.
     """
 
     def careful_step(changes: TreeChanges) -> bool:

@@ -119,7 +119,7 @@ class Bee(ReadableBee[K, V]):
 
     @property
     def version(self) -> int:
-        """Length of the log, at least 1. Every length a block was appended at can be read."""
+        """Length of the log, at least 1. Every length that an append led to can be read."""
         return max(self._tree.log.length, 1)
 
     @property
@@ -169,7 +169,7 @@ class Bee(ReadableBee[K, V]):
         key_encoding: Codec[Any] | None = None,
         value_encoding: Codec[Any] | None = None,
     ) -> Bee[Any, Any]:
-        """The keys that start with `name` and a separator (a zero byte), shown without.
+        """The keys that start with `name` and a separator (a zero byte), shown without them.
 
         `separator` is not passed on to deeper subs, as in the original; codecs are.
         """
@@ -195,7 +195,7 @@ class Bee(ReadableBee[K, V]):
         return bee
 
     def snapshot(self, *, is_held: bool = True) -> Snapshot[K, V]:
-        """The version of now. A compaction may take away one that is not `is_held`.
+        """The present version. A compaction may take away one that is not `is_held`.
 
         Raises: NotABee, UnknownFormat, if the first block is here.
         """
@@ -215,10 +215,10 @@ class Bee(ReadableBee[K, V]):
         return Snapshot(tree, self._extension, self._keyspace, max(version, 1), fork)
 
     def push(self, peer: LogPeer, ranges: Iterable[tuple[K, K]]) -> int:
-        """Send a peer of the log the blocks that it needs to read [start, stop); how many.
+        """Send a peer of the log the blocks that it needs to read [start, stop); returns how many.
 
-        For protocols of your own: the peer must have called `expect_pushes`. What was sent on
-        its connection, or what it has, is left out. Nothing is awaited; the blocks leave when
+        For protocols of your own: the peer must have called `expect_pushes`. Blocks that it has, or
+        that were sent on its connection, are left out. Nothing is awaited; the blocks leave when
         the connection can carry them.
         """
         if self._extension is None:
@@ -249,8 +249,8 @@ class Bee(ReadableBee[K, V]):
     async def get_newest(self, key: K) -> Entry[K, V] | None:
         """The entry in the newest version that a connected peer has, or in ours.
 
-        Head and value are asked for together, also of peers that are connecting: of a bee of
-        which nothing is here that takes no longer than the head alone.
+        Head and value are asked for together, also of peers that are connecting: for a bee of which
+        nothing is here, that takes no longer than the head alone.
 
         Cancel: the newer version, or blocks of it, may have arrived.
         """
@@ -261,9 +261,10 @@ class Bee(ReadableBee[K, V]):
         return await self.snapshot().get_asked(key, question)
 
     def live_history(self, *, gte: int | None = None) -> LiveHistory[K, V]:
-        """As `history`, and it does not end: what is appended follows.
+        """As `history`, but without end: what is appended follows.
 
-        From the seq `gte` on, counted back from `version` if it is negative; None is from now.
+        From the seq `gte` on, counted back from `version` if it is negative; None means from now
+        on.
         """
         start = self.version if gte is None else gte + self.version * (gte < 0)
         return LiveHistory(self._tree, self, max(start, 1))
@@ -292,7 +293,7 @@ class Bee(ReadableBee[K, V]):
         return await self._write(put_step(self._keyspace, key, value, cas, expected))
 
     async def _put_alone(self, key: bytes, value: bytes | None) -> bool:
-        """The put, where it is a simple one; whether it was."""
+        """Make the put if it is a simple one; whether it was."""
         tree = self._tree
         tree.effort += PUT_EFFORT + CHANGE_EFFORT
         if tree.effort >= PAUSE_EFFORT:
@@ -350,13 +351,13 @@ class Bee(ReadableBee[K, V]):
     ) -> Erasure:
         """Delete all keys between the bounds and give up every block that was ever about them.
 
-        Of the keys in `keep` the present values stay. The deletion is one atomic step with
+        Keys in `keep` keep their present values. The deletion is one atomic step with
         `local` rows (as in `Batch.flush`); the blocks follow, also when `finish_erasures` has
         to go on after a crash. Older versions may not be readable afterwards. The bytes are
         gone from the files of the store after `Corestore.reclaim`.
 
         The first erasure reads all blocks of the log, each later one those appended since
-        (`block_index`). In the history it is the deletion of an empty key.
+        (`block_index`). The history shows an erasure as the deletion of an empty key.
 
         Raises: NotWritable, CorruptTree, and what the log raises.
         Cancel: nothing was changed, or `finish_erasures` does the rest.
@@ -386,19 +387,19 @@ class Bee(ReadableBee[K, V]):
     ) -> Compaction:
         """Give up all blocks of the log that no kept version needs, also those of other subs.
 
-        What is in the bee now is kept, each of `versions`, and from the version `since` on all
-        versions and the history. Without either, nodes may be moved to free more blocks: the
-        present becomes a new version then, and those before it may not be readable.
+        Kept are the present, each of `versions`, and from the version `since` on all versions and
+        the history. Without either argument, nodes may be moved to free more blocks: the present
+        then becomes a new version, and those before it may not be readable.
 
-        So is what snapshots show that somebody has or reads from, what is watched, and what a live
-        history has still to tell. Other reads of the bee itself may end with BlockNotAvailable, as
-        may those that begin meanwhile with an old version.
+        Kept as well is what snapshots in use show, what is watched, and what a live history has
+        still to tell. Other reads of the bee itself may end with BlockNotAvailable, as may those
+        that begin meanwhile with an old version.
 
         `prune` gives up the part of the Merkle tree that proves only blocks that are gone, most
         of it where most are gone. Peers that are connected or at one of `lengths` can go on
         following the log; others that were away may have to fetch it anew.
 
-        `dry_run` changes nothing and tells about what would go, pruning left out. Others write
+        `dry_run` changes nothing and tells about what would go, pruning left out. Others may write
         meanwhile; the files shrink with `Corestore.reclaim`.
 
         Raises: NotWritable, OutOfRange, CorruptTree, HistoryReplaced when the log is truncated
@@ -410,15 +411,15 @@ class Bee(ReadableBee[K, V]):
         return await compactor.compact(since, versions, lengths if prune else None, dry_run=dry_run)
 
     async def dead_share(self, samples: int = SAMPLES) -> float:
-        """About which part of the blocks held here is dead, of 1: what `compact` would free.
+        """About what share of the blocks held here, of 1, is dead: what `compact` would free.
 
-        Looks at `samples` blocks; with 256 it is within 0.06 of the truth 19 times of 20.
-        Raises: CorruptTree. Cancel: as ever.
+        Looks at `samples` blocks; with 256 it is within 0.06 of the truth 19 times out of 20.
+        Raises: CorruptTree. Cancel: nothing changes.
         """
         return (await self.estimate_dead(samples)).block_share
 
     async def estimate_dead(self, samples: int = SAMPLES) -> DeadEstimate:
-        """As `dead_share`, and in bytes; sizes are as exact as those of the blocks are alike.
+        """As `dead_share`, and in bytes, more exactly the more alike the blocks are in size.
 
         Raises and Cancel: as `dead_share`.
         """
@@ -433,8 +434,8 @@ class Bee(ReadableBee[K, V]):
     ) -> Watch[K, V]:
         """Be told what changes: `with bee.watch(...) as updates: async for update in updates`.
 
-        Between the bounds, or below `prefix`, or anywhere; from now on, or from where another
-        watch had come to (`Watch.version`). A slow reader gets fewer, larger updates.
+        Between the bounds, or below `prefix`, or anywhere; from now on, or from where another watch
+        stopped (`Watch.version`). A slow reader gets fewer, larger updates.
 
         Raises: UsageError for bounds beside a prefix, HistoryReplaced for a `since` of
         another fork, OutOfRange for one that the log has not reached.

@@ -68,7 +68,7 @@ class BlobLog(Protocol):
         """Mark the blocks that the next `sweep` keeps, beside those appended from now on."""
 
     async def sweep(self) -> int:
-        """Give up the room of all others; how many blocks that were."""
+        """Give up the room of all others; returns how many blocks."""
 
     def exclusive(self) -> AbstractAsyncContextManager[object]:
         """The right to append, held by one at a time."""
@@ -110,17 +110,17 @@ class BlobId(NamedTuple):
     def from_json(cls, fields: object) -> BlobId:
         """Raises: ValueError, also for a blob with a block map."""
         if not isinstance(fields, dict) or fields.get("blockMap"):
-            raise ValueError("no id of a blob without a block map")
+            raise ValueError("not the id of a blob without a block map")
         names = ("blockOffset", "blockLength", "byteOffset", "byteLength")
         numbers = [fields.get(name) for name in names]
         for name, number in zip(names, numbers, strict=True):
-            if type(number) is not int or not 0 <= number <= MAX_UINT:  # a bool is none, either
+            if type(number) is not int or not 0 <= number <= MAX_UINT:  # no bool, either
                 raise ValueError(f"{name} of a blob is {number!r}")
         return cls.decode(b"".join(map(encode_uint, numbers)))  # type: ignore[arg-type]  # checked
 
 
 class Blobs:
-    """The blobs in one log. Nothing else may be appended to it by other means meanwhile."""
+    """The blobs in one log. Nothing may be appended to it by other means meanwhile."""
 
     def __init__(self, log: BlobLog, *, block_bytes: int = BLOCK_BYTES) -> None:
         """Raises: UsageError for blocks of no bytes, or of more than a log takes."""
@@ -152,7 +152,7 @@ class Blobs:
         return b"".join([piece async for piece in self.stream(blob, start, stop)])
 
     def stream(self, blob: BlobId, start: int = 0, stop: int | None = None) -> BlobReader:
-        """The same piece by piece, at most `APPENDED_AT_ONCE` blocks of them in memory."""
+        """The same bytes piece by piece, at most `APPENDED_AT_ONCE` blocks of them in memory."""
         end = blob.byte_length if stop is None else stop
         if not 0 <= start <= end <= blob.byte_length:
             raise OutOfRange(end if 0 <= start <= end else start, blob.byte_length, "byte")
@@ -163,7 +163,7 @@ class Blobs:
         await self._log.clear(blob.block_offset, blob.block_offset + blob.block_length)
 
     async def keep_only(self, blobs: AsyncIterable[BlobId], *, since: int | None = None) -> int:
-        """Give up the room of all other blobs; how many blocks that were.
+        """Give up the room of all other blobs; returns how many blocks.
 
         Whatever begins at block `since` or later stays, None being the present end of the log.
         Raises: NotWritable, OutOfRange for an id that does not fit the log, StorageFailed, and as
@@ -188,7 +188,7 @@ class Blobs:
 class BlobWriter:
     """One blob on its way into the log; holds the log's `exclusive()` until the block is left.
 
-    What the task that holds it appends meanwhile by other means ends the blob: `LogChanged`.
+    An append of the same task by other means ends the blob: `LogChanged`.
     """
 
     def __init__(self, log: BlobLog, block_bytes: int) -> None:
@@ -202,7 +202,7 @@ class BlobWriter:
 
     @property
     def id(self) -> BlobId:
-        """Raises: BatchEnded while it is being written, or when it was not."""
+        """Raises: BatchEnded until it is written, and if it never was."""
         if self._id is None:
             raise BatchEnded("this blob is not written")
         return self._id
@@ -220,7 +220,7 @@ class BlobWriter:
         return self
 
     async def write(self, data: bytes) -> None:
-        """Add bytes. Raises: BatchEnded, LogChanged, StorageFailed. Cancel: they were, or not."""
+        """Add bytes. Raises: BatchEnded, LogChanged, StorageFailed. Cancel: they may be added."""
         if not self._is_open:
             raise BatchEnded("this blob is complete")
         self._rest += data
@@ -248,7 +248,7 @@ class BlobWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """A blob that an exception ended, also one in here, is cleared as far as it was written."""
+        """What was written of a blob that an exception ended, also one from here, is cleared."""
         self._is_open = False
         try:
             async with self._held:

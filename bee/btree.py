@@ -7,9 +7,9 @@ References stay as they are encoded in blocks: a *key ref* is the varint of a se
 ref* the varints of (seq, offset). They are compared and copied as such, are the keys of the
 node cache, and a changed node is encoded by joining them.
 
-A node that is read is plain tuples (`BTreeNode`): the garbage collector stops looking at
-those, which with 25,000 nodes cached took a third of the time of a batch. A node that is
-being changed is an `OpenNode`.
+A node that is read is plain tuples (`BTreeNode`): the garbage collector stops looking at those. To
+look at 25,000 cached nodes took a third of the time of a batch. A node that is being changed is an
+`OpenNode`.
 
 Source: hyperbee 2.27.3 index.js; the choices that show in the bytes (which half a split
 keeps, whom to borrow from first) are the original's.
@@ -68,7 +68,7 @@ _NO_KEYS = tuple((None,) * count for count in range(MAX_KEYS + 1))
 def fresh_node(
     own: bytes, key: bytes, key_refs: Sequence[bytes], children: Sequence[bytes]
 ) -> BTreeNode:
-    """A node as it is read: known of its at most `MAX_KEYS` keys is `key`, of the key ref `own`."""
+    """A node as it is read: of up to `MAX_KEYS` keys only `key` is known, whose ref is `own`."""
     count = len(key_refs)
     size = _NODE_BYTES + count * KEY_REF_BYTES + len(children) * CHILD_BYTES
     if own not in key_refs:
@@ -81,10 +81,9 @@ def fresh_node(
 class OpenNode:
     """A node that is being changed; it takes the place of its ref in the parent.
 
-    It is one object wherever it moves: batches lay out their blocks by asking each node which
-    block it is in. Those live as long as the batch, and the garbage collector goes through all
-    of them again and again: there is one object to a node, and two lists, three if it has
-    children.
+    It stays one object wherever it moves: batches lay out their blocks by asking each node which
+    block it is in. These objects live as long as the batch, and the garbage collector goes through
+    all of them again and again: so a node is one object and two lists, three if it has children.
     """
 
     __slots__ = ("changed", "children", "key_refs", "keys", "origin", "ref", "seq", "size")
@@ -100,17 +99,17 @@ class OpenNode:
         self.keys = keys
         self.key_refs = key_refs
         self.children = children or NO_CHILDREN
-        """Encoded refs or, of those that are open too, the nodes."""
+        """Encoded refs, or the nodes themselves where they are open, too."""
         self.changed = False
         """The writer's mark."""
         self.size = size
         """As in `BTreeNode`; 0 when it has to be counted anew."""
         self.origin = origin
-        """The ref it had before anything changed; None for a node that is new, and the root."""
+        """The ref it had before anything changed; None for a new node and for the root."""
         self.ref = origin or b""
         """Where it is, as far as that is known by now."""
         self.seq = FREED
-        """The block that has it, of those that are to be appended."""
+        """Which of the blocks to be appended has it."""
 
     @classmethod
     def of(cls, node: BTreeNode, ref: bytes | None) -> OpenNode:
@@ -211,4 +210,4 @@ class OpenNode:
 ChildRef = bytes | OpenNode
 
 NO_CHILDREN: list[ChildRef] = []
-"""Those of all leaves, of which none ever gets a child."""
+"""Shared by all leaves: none of them ever gets a child."""

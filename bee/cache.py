@@ -15,7 +15,7 @@ Span = tuple[bytes, bytes]
 """The first and the last of some keys that are in a node or below it."""
 
 MAX_SPANS = 1 << 14
-"""Some 3 MB; when there are more they are found anew."""
+"""Some 3 MB; at that all are forgotten, and found anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class NodeCache:
     def __init__(self, limit_bytes: int) -> None:
         self._half_bytes = limit_bytes // 2
         self.young: dict[bytes, BTreeNode] = {}
-        """What `get` looks at first: for those who look often, and only until a node is added."""
+        """Where `get` looks first; so may callers that look often, until a node is added."""
         self._old: dict[bytes, BTreeNode] = {}
         self._young_bytes = 0
         self._old_bytes = 0
         self.spans: dict[bytes, Span] = {}
-        """By the ref of a node, where that takes the place of keys that are not here."""
+        """By the ref of a node; they stand in for keys that are not here."""
 
     def remember_span(self, ref: bytes, span: Span) -> None:
         if len(self.spans) >= MAX_SPANS:

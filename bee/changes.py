@@ -5,8 +5,8 @@ memory; each remembers the nodes it rewrote, in the order of the original's recu
 then changed children from left to right). When the blocks are laid out, a node that a later
 operation rewrote again drops out of the earlier block, and the last slot takes its place.
 
-What the original does by accident and what therefore shows in the bytes is done here on
-purpose: see `_refuse` and `encode`.
+What the original does by accident shows in the bytes, and so is done here on purpose: see `_refuse`
+and `encode`.
 
 Source: hyperbee 2.27.3 index.js Batch (_put, _del, rebalance, toBlocks).
 """
@@ -33,7 +33,7 @@ Compare = Callable[[int, NodeRecord, int], bool]
 class TreeChanges:
     """Changes to the tree of `version`, not yet appended.
 
-    Every operation may raise BlocksNeeded, has then changed nothing that shows, and is to be
+    Every operation may raise BlocksNeeded; it has then changed nothing that shows, and is to be
     called again. Raises: BlocksNeeded, CorruptTree.
     """
 
@@ -82,7 +82,7 @@ class TreeChanges:
         return seq, record
 
     def _present(self) -> ChildRef:
-        """The root with the changes so far; no bytes if there is none."""
+        """The root with the changes so far; empty if there is none."""
         return self._origin if self._root is None else self._root
 
     def put(self, key: bytes, value: bytes | None, cas: Compare | None = None) -> bool:
@@ -144,7 +144,7 @@ class TreeChanges:
         return True
 
     def has(self, ref: bytes, key: bytes) -> bool:
-        """Whether the node at `ref`, changed or not, is still of the tree; `key` is one of it."""
+        """Whether the node at `ref`, changed or not, is still in the tree; it has the key `key`."""
         if self._root is None:
             return bool(self._origin) and has_node(self.reader, self._origin, ref, key)
         if ref == self._origin:
@@ -168,7 +168,7 @@ class TreeChanges:
             return False
         node = self._open_root()
         if ref == self._origin:
-            return True  # every last block brings the root
+            return True  # the last block always brings the root
         path = [node]
         is_found = False
         while not is_found:
@@ -192,10 +192,11 @@ class TreeChanges:
         return size
 
     def close(self, key: bytes) -> None:
-        """Make a block that brings all changed nodes: that of a deletion of `key`, an absent key.
+        """Make a block that brings all changed nodes: a deletion of `key`, which is absent.
 
-        Readers of the history see it as such. No other block may bring nodes that are not on
-        the way to its key: the original takes the block's word on its key where it meets one.
+        Readers of the history see a deletion. No other block may bring nodes that are not on the
+        way to its key: the original takes a block's word on that key wherever it meets one of its
+        nodes.
         """
         self._append_all(self._open_root(), key)
 
@@ -325,7 +326,7 @@ class TreeChanges:
             node = nodes.pop()
             key, key_ref, right = node.split()
             if not nodes:
-                # One that once was below another root is still of the block that wrote it then.
+                # A root that was once below another still belongs to the block that wrote it then.
                 return OpenNode([key], [key_ref], [node.twin(), right])
             must_split = nodes[-1].insert(positions.pop(), key, key_ref, right)
         return root
@@ -377,7 +378,7 @@ class TreeChanges:
             keys = len(parent.keys) - 1
 
     def _append_all(self, root: OpenNode, key: bytes) -> None:
-        """Make the block of an operation that is no put, with all that changed."""
+        """Make the block of an operation other than a put, with all that changed."""
         prefix = encode_varint(self.start + len(self._blocks))
         self._append(root, key, None, [], prefix, only_path=False)
 
@@ -405,7 +406,7 @@ class TreeChanges:
             _collect(root, slots)
             self._has_stray_marks = False
         for offset, node in enumerate(slots, 1):
-            # Also of what will move: a former root that stays behind names its children so.
+            # Also for nodes that will move: a former root that stays behind names its children so.
             node.seq = seq
             node.ref = prefix + (SMALL_VARINTS[offset] if offset < 128 else encode_varint(offset))
         self._blocks.add(key, value, slots)
@@ -422,8 +423,8 @@ def _collect(node: OpenNode, slots: list[OpenNode]) -> None:
 
 
 def _keep(slots: list[OpenNode], seq: int) -> list[OpenNode]:
-    """The slots that are still of block `seq`, numbered; the last one fills each gap."""
-    if seq not in [slot.seq for slot in slots]:  # as of most blocks of a large batch
+    """The slots that still belong to block `seq`, numbered; the last one fills each gap."""
+    if seq not in [slot.seq for slot in slots]:  # as for most blocks of a large batch
         return []
     kept: list[OpenNode | None] = [None, *slots]  # the root of an earlier operation goes
     offset = 0

@@ -5,18 +5,18 @@ its nodes live. Every other block is dead, and stays so: later trees are made of
 one and of later blocks. So it is given up while writers go on, a few hundred at a time, and what
 a crash leaves is done by the next compaction, which looks at the log and not at a list.
 
-A deletion leaves its nodes in its own block, beside the ways of that time, which are dead by
-now. With most keys gone there are many blocks of which one node in five is still alive. These
-nodes are brought together in new blocks, as an erasure does (`erasure`), if that takes less than
-a third of the room: then the old blocks go, too.
+A deletion leaves its nodes in its own block, beside the path of that time, which is dead by now.
+With most keys gone there are many blocks of which one node in five is still alive. These nodes are
+brought together in new blocks, as an erasure does (`erasure`), if that takes less than a third of
+the room: then the old blocks go, too.
 
-At last the log gives up the tree nodes that only the dead blocks needed (`Core.prune`).
+In the end the log gives up the tree nodes that only the dead blocks needed (`Core.prune`).
 
 Measured: 190,001 blocks of which 11,000 stay are walked and counted in 0.9 s, and given up in
 1.7 s. A second compaction finds a little more: blocks that the first had passed before it moved
 a node out of them.
 
-Of what is kept nothing changes: same blocks, same versions. Kept is the present version, each of
+Nothing changes in what is kept: same blocks, same versions. Kept are the present version, each of
 those asked for, and from `since` on every version and the history.
 """
 
@@ -50,7 +50,7 @@ WORTH_REWRITING = 3
 """A block goes if it is this many times as large as what lives in it."""
 
 WORTH_APPENDING = 2
-"""Blocks go together if they are this many times as large as the one that replaces them.
+"""Blocks are replaced together if they are this many times as large as the one that replaces them.
 
 So every compaction makes the log smaller, and a few of them make it as small as it gets.
 """
@@ -59,7 +59,7 @@ SAMPLES = 256
 """Blocks looked at to estimate how many are dead: within 6 percentage points 19 times of 20."""
 
 _PATIENCE_PAUSES = 320
-"""Others run 20 times meanwhile."""
+"""Others run 20 times in these."""
 
 _TRIES_PER_SAMPLE = 64
 _SAMPLE_EFFORT = 20
@@ -106,7 +106,7 @@ class _Total:
 
 @dataclass(slots=True)
 class _Batch:
-    """Blocks that go when the nodes that live in them were brought by the next one."""
+    """Blocks that go once the next one has brought the nodes that live in them."""
 
     homes: list[int] = field(default_factory=list)
     emptied: list[int] = field(default_factory=list)
@@ -124,7 +124,7 @@ class Reachable:
 
     def __init__(self) -> None:
         self.keys = Bitfield()
-        """They have the value of a key."""
+        """Blocks that have the value of a key."""
         self.all = Bitfield()
         self.homes: array[int] = array("Q")
         """Blocks in which nodes live, each once, in the order of these nodes' keys."""
@@ -174,14 +174,14 @@ class Compactor:
     """Compacts one bee."""
 
     def __init__(self, tree: Tree, mover: Mover, watched: Callable[[int], Collection[int]]) -> None:
-        """`watched` tells the versions of a fork of which somebody watches what follows."""
+        """`watched` tells the versions of a fork from which on somebody watches."""
         self._tree = tree
         self._log = tree.log
         self._mover = mover
         self._watched = watched
         self._index = BlockIndex(tree)
         self._fork = tree.current_fork()
-        """What was found about blocks is true of this history; another one has others there."""
+        """What was found about blocks is true of this history; another has other blocks there."""
 
     async def compact(
         self,
@@ -200,7 +200,8 @@ class Compactor:
             if not 0 <= version <= max(stop, 1):
                 raise OutOfRange(version, max(stop, 1) + 1)
         stop, needed = await undisturbed(self._log, lambda: self._find_needed(asked_for))
-        # Only now: most reads that were under way have ended; those that began are of what stays.
+        # Only now: most reads that were under way have ended; those that began since read what
+        # stays.
         held_versions = [version for version in self._held() if version < stop]
         for version in held_versions:
             with suppress(BlockNotAvailable, CorruptTree):  # it cannot be read anyway
@@ -242,7 +243,7 @@ class Compactor:
         return self._tree.held.history_start(self._fork, stop)
 
     async def _is_free(self, version: int) -> bool:
-        """Whether nobody reads what was before that version. Waits for readers about to end."""
+        """Whether nobody reads anything before that version. Waits for readers about to end."""
         for _ in range(_PATIENCE_PAUSES):
             if min(self._held(), default=version) >= version:
                 return True
@@ -301,7 +302,7 @@ class Compactor:
                         await self._move(writer, home, batch)
                 size = await writer.read(TreeChanges.brought_bytes) if batch.nodes else 0
                 if batch.size_bytes < WORTH_APPENDING * size:
-                    batch = _Batch(emptied=batch.emptied)  # too few for the way to them
+                    batch = _Batch(emptied=batch.emptied)  # too few to be worth the path to them
                 elif size and not dry_run:
                     await self._mover.close(writer)
                     writer.append(None)
@@ -312,7 +313,7 @@ class Compactor:
             await self._clear([*batch.emptied, *batch.homes], total, dry_run=dry_run)
 
     async def _move(self, writer: Writer, home: int, batch: _Batch) -> None:
-        """Have the nodes that live in this block brought by the next, unless it is full of them."""
+        """Have the next block bring the nodes that live in this one, unless it is full of them."""
         block = self._log.get_local(home)
         if block is None or home == self._log.length - 1:
             return  # the last block has the root, even of an empty tree
@@ -336,8 +337,8 @@ class Compactor:
 async def undisturbed(log: Log, read: Callable[[], Awaitable[T]]) -> T:
     """What `read` finds in the present version.
 
-    It begins anew where it met a block that others gave up meanwhile: an erasure first writes
-    what is to stay. Each time something was given up, so it comes to an end.
+    It begins anew when it meets a block that others gave up meanwhile: an erasure first writes what
+    is to stay. It comes to an end, as each time something was given up.
 
     Raises: BlockNotAvailable for what is lost. Cancel: as `read`.
     """

@@ -46,7 +46,7 @@ Found = tuple[int, KeyValue | None]
 """Seq of the block that a key is in, and what that block holds if it was read on the way."""
 
 Stored = tuple[int, bytes, bytes | None]
-"""Seq, key and value of an entry, the latter as they are stored."""
+"""Seq, key and value of an entry, the latter two as they are stored."""
 
 
 def find(reader: NodeReader, root: ChildRef, key: bytes) -> Found | None:
@@ -72,9 +72,9 @@ def find_closed(reader: NodeReader, ref: bytes, key: bytes) -> Found | None:
         node = young.get(ref)
         home, block = FREED, b""
         if node is None:
-            # Where this block is about `key` itself, the original ends here: it is what the
-            # block says. But the block of a key that was deleted later may have brought a
-            # node that came into the way to the key's place only since then.
+            # Where this block is about `key` itself, the original ends here, with what the block
+            # says. But the block of a key that was deleted later may have brought a node that is on
+            # the way to the key's place only since then.
             node = cache.get(ref)
             if node is None:
                 node, block, home = reader.load(ref, parent_ref)
@@ -94,7 +94,7 @@ def find_closed(reader: NodeReader, ref: bytes, key: bytes) -> Found | None:
             above = keys[position]
             if above == key:
                 seq = decode_varint(key_refs[position], 0)[0]
-                # Mostly a leaf lives in the block of the key that was put last in it.
+                # Usually a leaf lives in the block of the key that was put last in it.
                 return seq, parse_entry(seq, block) if seq == home else None
         if not children:
             return None
@@ -105,7 +105,7 @@ def find_closed(reader: NodeReader, ref: bytes, key: bytes) -> Found | None:
 
 
 def look_up(reader: NodeReader, root: bytes, key: bytes) -> Stored | None:
-    """What there is of `key` in the tree below `root`. Raises: BlocksNeeded, CorruptTree."""
+    """What the tree below `root` holds under `key`. Raises: BlocksNeeded, CorruptTree."""
     found = find_closed(reader, root, key)
     if found is None:
         return None

@@ -2,7 +2,7 @@
 
 Both trees are walked in order. A child or a key that is the same block in both is passed
 without looking into it. All leaves are equally deep, so children of equal height are entered
-together, and of two unequal ones the higher.
+together, and of two of unequal height the higher.
 
 Two versions that hold an equal value from different puts differ there: blocks are compared,
 not values.
@@ -252,7 +252,7 @@ class DiffCursor(Generic[T]):
 
 
 def _enter(reader: NodeReader, walks: Sequence[tuple[_Walk, Frame]]) -> None:
-    """Enter the children at which these stand; what is missing is asked for together."""
+    """Enter the children at which these walks stand; what is missing is asked for together."""
     children = gather([partial(walk.child, reader, frame) for walk, frame in walks])
     for (walk, frame), child in zip(walks, children, strict=True):
         walk.enter(frame, child)

@@ -1,7 +1,7 @@
 """Erasing keys so that their bytes leave the disk, which a deletion does not do.
 
-A log keeps what was appended. To give up a block (`Log.clear_many`), the tree must have no need
-of it: not for a live key, and not for the tree nodes that it brought. So an erasure is:
+A log keeps what was appended. To give up a block (`Log.clear_many`), the tree must not need it: not
+for a live key, and not for the tree nodes that it brought. So an erasure is:
 
 1. Find every block about a key of the range, older values and deletions included (`BlockIndex`).
 2. In one append: take the keys out of the tree, and have one new block bring all nodes that this
@@ -10,9 +10,9 @@ of it: not for a live key, and not for the tree nodes that it brought. So an era
 3. Give the blocks up, a few hundred at a time. No later tree can name them again, so nothing has
    to be looked at but the local rows. When all are done, the row of step 2 goes.
 
-A crash leaves either the bee as it was before step 2, or that row, by which `finish` goes on. Was
-the log cut before that, the tree may name some of the blocks again, or have others in their place:
-those that it needs stay.
+A crash leaves either the bee as it was before step 2, or that row, by which `finish` goes on. If
+the log was cut before that, the tree may name some of the blocks again, or have others in their
+place: those that it needs stay.
 
 Nodes that live in such blocks are few: they are on the way to the range, or beside it. Each is
 found by one descent to one of its keys.
@@ -62,7 +62,7 @@ CLEARED_AT_ONCE = 256
 """Blocks; peers are told of each run of them."""
 
 SPARED_AT_ONCE = 1_024
-"""Keys that stay, after which a block brings what changed so far: the nodes that they are in.
+"""After so many keys that stay, a block brings what changed so far: the nodes that they are in.
 
 Nobody reads a block with too many of them (`MAX_BROUGHT`).
 """
@@ -92,11 +92,11 @@ class Todo:
     stop: int
     spared: frozenset[int]
     fork: int | None = None
-    """Of the log for which this is true; None as older versions wrote it."""
+    """Of the log for which this is true; None in rows that older versions wrote."""
 
     @property
     def row(self) -> bytes:
-        """Its local row; another erasure has another, even one of a log of the same length."""
+        """Its local row; each erasure has its own, even at the same length of the log."""
         return _ERASING + self.stop.to_bytes(8, "big") + blake2b(self.encode(), size=16)
 
     def encode(self) -> bytes:
@@ -171,7 +171,7 @@ class Eraser:
         return Erasure(keys, blocks, rewritten, appended, indexed)
 
     async def finish(self) -> int:
-        """Give up the blocks of all erasures that were begun; returns how many there were."""
+        """Give up the blocks of all erasures that were begun; returns how many blocks."""
         blocks = 0
         for row, record in list(self._log.local_items(_ERASING, _AFTER_ERASING)):
             blocks += await self._finish(Todo.decode(record))
@@ -204,7 +204,7 @@ class Eraser:
                 yield row
 
     def _is_needed(self, seq: int) -> bool:
-        """Whether the tree of now names the block."""
+        """Whether the present tree names the block."""
         try:
             return is_needed(self._tree.reader, self._log, root_ref(self._log.length), seq)
         except BlocksNeeded:
@@ -234,7 +234,7 @@ class Eraser:
     async def _rewrite(
         self, writer: Writer, bounds: KeyRange, spared: frozenset[int]
     ) -> tuple[int, int, bool]:
-        """Have all nodes brought again that live in blocks about these keys.
+        """Have all nodes that live in blocks about these keys brought again.
 
         Returns how many blocks there are, how many nodes, and whether the root is one of them.
         """

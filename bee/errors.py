@@ -18,7 +18,7 @@ class BeeError(Exception):
 
 
 class NotABee(BeeError):
-    """The first block of the log is no header of a bee."""
+    """The first block of the log is not the header of a bee."""
 
 
 class UnknownFormat(BeeError):

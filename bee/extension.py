@@ -1,16 +1,16 @@
-"""The `hyperbee` extension: telling peers what one reads, and being told which blocks it takes.
+"""The `hyperbee` extension: telling peers what is read, and being told which blocks that takes.
 
-A reader that has to wait sends what it looks for to all peers. Whoever has that version walks
-the same way through blocks of its own (it never waits) and answers with their seqs, which the
-reader then fetches all at once: a few round trips instead of one per level of the tree.
+A reader that has to wait sends what it looks for to all peers. A peer that has that version walks
+the same way through its own blocks (it never waits) and answers with their seqs, which the reader
+then fetches all at once: a few round trips instead of one per level of the tree.
 
 On the wire a payload has its length before it (the `buffer` of compact encoding).
 
-**One round trip.** The best peer is asked to push the blocks themselves: its hint then says so,
-and names what follows by itself. Until they are late nobody is asked for these. A get asks for
-the least that leads to its key (*narrow*), and waits for what the answer names. A peer that knows
-nothing of that (JavaScript) answers with a hint as ever, and one that announced blocks and did not
-send them is not asked for pushes again.
+**One round trip.** The best peer is asked to push the blocks themselves: its hint then says so, and
+names the blocks that follow by themselves. Until those are late nobody is asked for them. A get
+asks for the least that leads to its key (*narrow*), and waits for what the answer names. A peer
+that knows nothing of that (JavaScript) answers with a hint as usual, and one that announced blocks
+and did not send them is not asked for pushes again.
 
 Answers are bounded, and hints are only believed as far as they were asked for (`Hints`).
 
@@ -48,7 +48,7 @@ NAME = "hyperbee"
 MAX_SEQS_PER_MESSAGE = 128
 
 MAX_NOTED_BYTES = 2048
-"""Of a hint that is taken at once, in a row with what came with it; ours are shorter."""
+"""Of a hint that is taken at once, with the blocks beside it; ours are shorter."""
 
 MAX_ASKED = 16
 """Keys of one question that are asked for by name where hints come back; more bring little."""
@@ -70,7 +70,7 @@ class HyperbeeExtension:
     def ask_keys(self, version: int, keys: Sequence[bytes], lacking: int) -> Question | None:
         """`lacking` is the first seq on the way to them that is not here.
 
-        Returns the question, if one is asked that will be answered with what comes.
+        Returns the question, if one is asked whose answer will name what comes.
         """
         plain = [GetRequest(version, key) for key in keys[:MAX_ASKED]]
         if len(keys) == 1:
@@ -83,7 +83,7 @@ class HyperbeeExtension:
         return self._send(request, [request], lacking)
 
     def ask_diff(self, version: int, other: int, key_range: KeyRange, lacking: int) -> None:
-        """As `ask_range`, for what differs between two versions; peers that only hint do not."""
+        """As `ask_range`, for what differs between two versions; peers that only hint ignore it."""
         self._send(DiffRequest(other, _range_request(version, key_range)), [], lacking)
 
     async def update_for(self, key: bytes) -> Question:
@@ -102,7 +102,7 @@ class HyperbeeExtension:
     def push_ranges(self, peer: LogPeer, ranges: Iterable[tuple[bytes, bytes]]) -> int:
         """Send a peer the blocks that reading [start, stop) takes; returns how many.
 
-        It must have been asked for by other means, so that the peer takes them.
+        The peer must have asked by other means, so that it takes them.
         """
         tree = self._tree
         tree.current_fork()
@@ -164,7 +164,7 @@ class HyperbeeExtension:
         return question
 
     def _rank(self, peer: LogPeer, version: int) -> tuple[int, bool, bool, float]:
-        """The less the better: whoever surely has it all, keeps its word, can push, and is near."""
+        """The less the better: a peer surely has it all, keeps its word, can push, and is near."""
         lacks = (peer.contiguous_length < version) + (peer.length < version)
         return (
             lacks,
@@ -174,8 +174,8 @@ class HyperbeeExtension:
         )
 
     def note(self, payload: bytes, peer: LogPeer) -> bool:
-        """Take a hint that says what is pushed, before a read finds that this came."""
-        is_short = len(payload) <= MAX_NOTED_BYTES  # whatever comes is looked at in a row
+        """Take a hint that says what is pushed, before a read finds that the blocks came."""
+        is_short = len(payload) <= MAX_NOTED_BYTES  # all that comes is looked at without a pause
         hint = _decode(payload) if is_short and is_hint(payload) else None
         if not isinstance(hint, CacheHint) or not hint.pushed or not peer.keeps_word:
             return False
@@ -236,7 +236,7 @@ def _decode(payload: bytes) -> ExtensionMessage | None:
 
 
 def _hints(seqs: Sequence[int], *, is_pushed: bool, number: int = 0) -> list[bytes]:
-    """Payloads that name these; one at least where blocks are pushed: it says that we do that."""
+    """Payloads that name these seqs; at least one where blocks are pushed, to say that we push."""
     starts = range(0, max(len(seqs), is_pushed), MAX_SEQS_PER_MESSAGE)
     parts = [tuple(seqs[start : start + MAX_SEQS_PER_MESSAGE]) for start in starts]
     hints = [CacheHint(part, is_pushed) for part in parts]
@@ -260,7 +260,10 @@ def _range_request(version: int, key_range: KeyRange) -> IteratorRequest:
 
 
 def _push(peer: LogPeer, seqs: Sequence[int], request: Request) -> Sequence[int]:
-    """Push what comes from the first that is lacking on, or all if that is not on the way."""
+    """Push the blocks from the first lacking one on, or all if that is not on the way.
+
+    Narrow: all, or the lacking one where nothing of that is left to send.
+    """
     first = request.push_from - 1
     if narrow_number(request):
         return peer.push_blocks(seqs) or peer.push_blocks((first,))

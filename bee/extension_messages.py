@@ -12,15 +12,15 @@
 |          | 15 push from (ours)                                                     |
 | keys     | 1 version, 2 keys (repeated), 14 number, 15 push from    extension, 15  |
 
-What is numbered 14 or 15 is not Hyperbee's, whose peers pass over it. *Push from* asks for the
+Fields 14 and 15 are not Hyperbee's, whose peers pass over them. *Push from* asks for the
 blocks themselves and not only for their numbers: 1 + the first seq that the asker lacks on the
 way, so that what it has of the way is left out; 0 asks for numbers alone. With it, version 0 of
 a get stands for the newest one that the answerer has.
 
 A request with a *number* is *narrow*: it asks for the least that leads to the wanted keys, or to
-where the range begins, and not for all the keys that a binary search looks at. The hint after
-which that has been named repeats the number. When nothing is left to send the block comes that
-the asker lacks first.
+where the range begins, and not for all the keys that a binary search looks at. The hint that
+completes this repeats the number. When nothing is left to send, the block that the asker lacks
+first comes.
 
 Source: hyperbee 2.27.3 lib/messages.js.
 """
@@ -42,7 +42,7 @@ from bee.protobuf import (
 )
 
 MAX_SEQS = 2_176
-"""Read of one hint; all send 128 at most. The 16 MB that a message may have took 4 s to decode."""
+"""Read of one hint; peers send 128 at most. A message may have 16 MB: decoding that took 4 s."""
 
 _DIFF = 14
 _NUMBER = 14
@@ -51,9 +51,9 @@ _PUSH = 15
 
 @dataclass(frozen=True, slots=True)
 class CacheHint:
-    """Seqs worth having: the answer to the other two. `pushed`: they follow by themselves.
+    """Seqs worth having: the answer to a request. `pushed`: they follow by themselves.
 
-    `answers` is the number of the narrow request that is answered with it, 0 for any other.
+    `answers` is the number of the narrow request that it answers, 0 for any other.
     """
 
     seqs: tuple[int, ...]
@@ -183,9 +183,9 @@ def is_hint(payload: bytes) -> bool:
 
 
 def decode_extension(payload: bytes) -> Sequence[ExtensionMessage]:
-    """The messages in one payload: one, from all we know of. Raises: DecodeError.
+    """The messages in one payload: one, from all peers we know of. Raises: DecodeError.
 
-    Of a list just so much is read as anybody makes use of.
+    Of a list only as much is read as is used.
     """
     messages: list[ExtensionMessage] = []
     for number, value in decode_fields(payload):

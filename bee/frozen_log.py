@@ -38,7 +38,7 @@ class BlockSource(Protocol):
 class FrozenLog:
     """A `bee.log.Log` of which everything can be read and nothing changed.
 
-    Peers are not asked for hints: those know about the log as it is.
+    Peers are not asked for hints: those are about the log as it is now.
     """
 
     def __init__(self, source: BlockSource) -> None:
@@ -62,7 +62,7 @@ class FrozenLog:
         await self._source.pause()
 
     def get_local_value(self, key: bytes, /) -> bytes | None:
-        """None: local rows belong to the log as it is."""
+        """None: local rows belong to the log as it is now."""
         return None
 
     def local_items(self, start: bytes, stop: bytes, /) -> Iterator[tuple[bytes, bytes]]:
@@ -70,7 +70,7 @@ class FrozenLog:
         return iter(())
 
     async def wait_change(self, length: int, fork: int, /) -> None:
-        """Returns for another length or fork. Raises: UsageError: this one will not change."""
+        """Returns for another length or fork. Raises: UsageError, as this log will not change."""
         if (length, fork) == (self.length, self.fork):
             raise UsageError("a snapshot does not change: there is nothing to watch")
 
@@ -123,11 +123,11 @@ class FrozenLog:
     def set_extension(
         self, name: str, handler: ExtensionHandler, note: ExtensionNote | None = None, /
     ) -> None:
-        """Does nothing: the handler would answer for the log as it is."""
+        """Does nothing: the handler would answer for the log as it is now."""
 
     @property
     def peers(self) -> Sequence[LogPeer]:
-        """None: see above."""
+        """None: no peer is asked for hints."""
         return ()
 
 

@@ -56,7 +56,7 @@ class Living(Generic[T]):
 
 
 class Held:
-    """Of one bee and its subs."""
+    """What is read of one bee and its subs."""
 
     __slots__ = ("histories", "snapshots")
 
@@ -68,5 +68,5 @@ class Held:
         return {each.version for each in self.snapshots if each.fork == fork}
 
     def history_start(self, fork: int, length: int) -> int:
-        """From here on a log of that length has what is still to be told."""
+        """The first block that a history still has to tell of; `length` if there is none."""
         return min((each.seq for each in self.histories if each.fork == fork), default=length)

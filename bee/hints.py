@@ -23,14 +23,14 @@ MAX_HINTS = 4 * MAX_HINTS_PER_REQUEST
 
 
 PUSHED = -1
-"""In the place of a hint's number: what it names was sent along with it."""
+"""In place of a hint's number: the blocks that it names are sent along with it."""
 
 
 class Hints:
-    """Seqs that peers hinted at and that were therefore asked for, nobody waiting.
+    """Seqs that peers hinted at and that were therefore asked for, with nobody waiting.
 
-    A peer may name only as many as we asked for: each request gives credit, unasked hints
-    are ignored.
+    A peer may name only as many as we asked for: each request gives credit; hints not asked for are
+    ignored.
     """
 
     __slots__ = (
@@ -61,13 +61,13 @@ class Hints:
         self._waits = WAITS_FOR_HINTS if self._unanswered <= MAX_UNANSWERED else 0
 
     def question(self, peer: LogPeer | None = None) -> Question:
-        """A new one to that peer, or to all; it can be answered as long as somebody holds it."""
+        """A new question to that peer, or to all; it can be answered while somebody holds it."""
         self._asked += 1
         question = self._questions[self._asked] = Question(self._asked, peer)
         return question
 
     def answer(self, number: int, seqs: Sequence[int], peer: LogPeer) -> None:
-        """The peer has answered the question of that number, if it was asked: these come."""
+        """The peer has answered the question of that number, if it was asked: `seqs` come."""
         question = self._questions.get(number)
         if question is not None and question.peer in (None, peer):
             question.answer(seqs, peer)
@@ -107,11 +107,11 @@ class Hints:
         return seq in self._numbers
 
     def is_pushed(self, seq: int) -> bool:
-        """Whether a peer named it that sends what it names."""
+        """Whether a peer that sends what it names has named it."""
         return self._numbers.get(seq) == PUSHED
 
     def number_of(self, seqs: Iterable[int]) -> int:
-        """Number (>= 1) of the last hint that named one of these; 0 if one was never named.
+        """Number (>= 1) of the last hint that named one of these; 0 if any was never named.
 
         `PUSHED` if all of them follow the hint by themselves.
         """

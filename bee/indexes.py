@@ -130,7 +130,7 @@ class IndexedBee(Generic[K, V]):
         self._entries = bee.sub("index", key_encoding=BINARY, value_encoding=BINARY)
         self._checked: dict[str, tuple[int, int]] = {}
         self._dropped_in: int | None = None
-        """The fork of the log in which indexes of others count as not built."""
+        """The fork of the log in which undeclared indexes count as not built."""
 
     async def put(self, key: K, value: V | None) -> None:
         """Put a row and what the indexes say of it. Raises and Cancel: as `Bee.put`."""
@@ -157,7 +157,7 @@ class IndexedBee(Generic[K, V]):
         """Bring all indexes up to date: `async for progress in indexed.build(): ...`.
 
         One step for each batch of `BUILT_AT_ONCE` rows. Others read and write meanwhile. What was
-        done stays done: stopped anywhere, the next build goes on from there.
+        done stays done: where one build is stopped, the next goes on.
 
         Raises: as `Batch.flush`, and what `terms` raises.
         """
@@ -166,8 +166,8 @@ class IndexedBee(Generic[K, V]):
     async def drop_others(self, built: Edits[str, bytes]) -> int:
         """Called by batches: indexes that are not declared any more count as not built.
 
-        Rows change from now on, and nobody tells these indexes. Returns the fork of which that is
-        true: where the log is truncated they may be back.
+        From now on rows change without them. Returns the fork for which this holds: after a
+        truncation of the log they may be back.
         """
         fork = self.bee.snapshot(is_held=False).fork
         if fork != self._dropped_in:
@@ -178,7 +178,7 @@ class IndexedBee(Generic[K, V]):
         return fork
 
     def dropped_others(self, fork: int) -> None:
-        """Called by batches: that is written."""
+        """Called by batches once that is written."""
         self._dropped_in = fork
 
     async def build_some(self, index: Index[K, V]) -> BuildProgress | None:
@@ -223,7 +223,7 @@ class IndexedBee(Generic[K, V]):
         return _Built(state.revision, _Stage.FILLING, state.rows + len(rows), rows[-1].key)
 
     def decode_key(self, key: bytes, seq: int) -> K:
-        """Of a row; `seq` is the block that says it. Raises: CorruptTree."""
+        """The key of a row; `seq` is the block that names it. Raises: CorruptTree."""
         try:
             return self.bee.key_encoding.decode(key)
         except ValueError as error:
@@ -255,13 +255,13 @@ class Build(Generic[K, V]):
         return self
 
     async def __anext__(self) -> BuildProgress:
-        """Raises: as `IndexedBee.build`. Cancel: the step was made, or not."""
+        """Raises: as `IndexedBee.build`. Cancel: the step may have been made."""
         while self._left:
             index = self._left[0]
             progress = await self._indexed.build_some(index)
             if progress is not None:
                 return progress
-            if self._left[:1] == [index]:  # else another task that shares this has found out, too
+            if self._left[:1] == [index]:  # else another task that shares this has removed it
                 del self._left[0]
         raise StopAsyncIteration
 
@@ -313,7 +313,7 @@ class IndexedBatch(Generic[K, V]):
     async def put(self, key: K, value: V | None) -> None:
         """Raises: CorruptTree, BatchEnded, and what `terms` raises: the row stays as it was.
 
-        Cancel: it was changed, or not. What the indexes lack then they get before anything else.
+        Cancel: it may have been changed; what the indexes then lack, they get before anything else.
         """
         await self._prepare()
         old = await self._rows.get(key)
@@ -354,7 +354,7 @@ class IndexedBatch(Generic[K, V]):
             self._dropped_in = await self._indexed.drop_others(self.built)
 
     async def _finish(self) -> None:
-        """Make the entries those of the rows; one who is interrupted has it done by the next."""
+        """Make the entries fit the rows; if interrupted, the next call does the rest."""
         pending = self._pending
         while pending:
             entries, entry_key, comes = pending[0]
@@ -427,7 +427,7 @@ class IndexResults(Generic[K, V]):
         self._keys = keys
         self._group = 4
         self._taken: list[tuple[bytes, bytes, int]] = []
-        """Of these the rows are read next: by several tasks, if one may not come to its end."""
+        """Their rows are read next, by each task that waits, since any may be canceled."""
 
         self._ready: list[Found[K, V]] = []
 

@@ -1,8 +1,8 @@
 """What keys and values mean to the caller: codecs, and prefixes of sub-databases.
 
-A sub-database `name` holds the keys that start with `name || separator`; inside it they are
-shown without. As in the original, its ranges leave out the keys "" and "\\0" of the sub, and
-what lies below a deeper sub with the separator "\\0" shows up in the parent's ranges.
+A sub-database `name` holds the keys that start with `name || separator`; inside it they are shown
+without that. As in the original, its ranges leave out the keys "" and "\\0" of the sub, and what
+lies below a deeper sub with the separator "\\0" shows up in the parent's ranges.
 
 Source: hyperbee 2.27.3 index.js sub, prefixEncoding, encRange.
 """
@@ -19,7 +19,7 @@ from hypercore.errors import UsageError
 from hypercore.javascript_json import encode_json
 
 if TYPE_CHECKING:
-    # Only there do type variables have defaults: a bare `Bee` is a `Bee[bytes, bytes]`.
+    # Only these type variables have defaults: a bare `Bee` is a `Bee[bytes, bytes]`.
     import typing_extensions
 
     K = typing_extensions.TypeVar("K", default=bytes)
@@ -35,10 +35,9 @@ SEPARATOR = b"\0"
 
 
 class Bounds(TypedDict, Generic[T], total=False):
-    """What lies between two keys, or of the history between two seqs. None is open.
+    """What lies between two keys, or in the history between two seqs. None is open.
 
-    The exclusive bound wins where both are given; of the history it is `lte` that wins, as in the
-    original.
+    The exclusive bound wins where both are given; in the history `lte` wins, as in the original.
     """
 
     gt: T | None
@@ -55,7 +54,7 @@ class Codec(Generic[T]):
     decode: Callable[[bytes], T]
 
 
-# `bytes` itself would make so many zeros of a number.
+# `bytes` itself would take a number, and make as many zeros.
 BINARY: Codec[bytes] = Codec(bytes.__bytes__, bytes)
 UTF8: Codec[str] = Codec(str.encode, bytes.decode)
 JSON: Codec[object] = Codec(encode_json, json.loads)
@@ -63,7 +62,7 @@ JSON: Codec[object] = Codec(encode_json, json.loads)
 
 @dataclass(frozen=True, slots=True)
 class KeyRange:
-    """Encoded bounds; None is open. `limit` None is all, results in [0, limit]."""
+    """Encoded bounds; None is open. `limit` is how many results at most, None for all."""
 
     lower: bytes | None = None
     upper: bytes | None = None
@@ -93,7 +92,7 @@ class KeyRange:
         return upper is None or key < upper or (key == upper and self.includes_upper)
 
     def rest(self, last_key: bytes | None, limit: int | None) -> KeyRange:
-        """What is left of it after `last_key`, if that is one, and no more than `limit`."""
+        """What is left after `last_key`, or of all if that is None, and no more than `limit`."""
         if last_key is None:
             return replace(self, limit=limit)
         if self.reverse:
@@ -206,7 +205,7 @@ class Keyspace(Generic[K, V]):
         lt: K | None = None,
         lte: K | None = None,
     ) -> KeyRange:
-        """As `key_range`, where all of them are meant."""
+        """As `key_range`, in order and without a limit."""
         return self.key_range(gt=gt, gte=gte, lt=lt, lte=lte)
 
     def prefix_range(self, prefix: K) -> KeyRange:
@@ -216,7 +215,7 @@ class Keyspace(Generic[K, V]):
 
 
 def check_limit(limit: int | None) -> None:
-    """Raises: UsageError for one below 0, which is the original's way to say that there is none."""
+    """Raises: UsageError for a limit below 0, by which the original means no limit."""
     if limit is not None and limit < 0:
         raise UsageError(f"a limit of {limit}; None is no limit")
 

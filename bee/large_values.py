@@ -48,13 +48,13 @@ class LargeValueBee(Generic[K]):
         self._threshold_bytes = threshold_bytes
         self._keeps_old_values = keeps_old_values
         self._unnamed: list[int] = []
-        """Where the log of blobs ended when each put began that is under way."""
+        """Where the log of blobs ended when each put that is under way began."""
 
     async def put(self, key: K, value: bytes) -> None:
-        """Put a value; returns when it is durable. A blob that it cannot name is cleared.
+        """Put a value; returns when it is durable. A blob that was not named is cleared.
 
         Raises: as `Bee.put` and `Blobs.put`. Cancel: the value may have been put; then the blob of
-        the one that it replaced may stay.
+        the value before it may stay.
         """
         if len(value) <= self._threshold_bytes:
             await self._store(key, _INLINE + value, None)
@@ -75,7 +75,7 @@ class LargeValueBee(Generic[K]):
                 await batch.put(key, stored)
                 unnamed_at = self.bee.version
         except BaseException:
-            # It has its name if only the wait for the disk has failed, or was canceled.
+            # The blob has its name if only the wait for the disk has failed, or was canceled.
             if blob is not None and self.bee.version <= unnamed_at:
                 await self.blobs.clear(blob)
             raise
@@ -90,9 +90,9 @@ class LargeValueBee(Generic[K]):
         return is_there
 
     async def sweep(self) -> int:
-        """Give up blobs that no key names, as a crash leaves them; how many blocks that were.
+        """Give up blobs that no key names, as a crash leaves them; returns how many blocks.
 
-        The log of blobs must hold none that others name. Every entry is read once; puts go on
+        The log of blobs must hold no blobs that others name. Every entry is read once; puts go on
         meanwhile. Where old values are kept, those that the bee's history names stay as well.
 
         Raises: as `Bee.range` or `Bee.history`, CorruptTree, and as `Blobs.keep_only`; nothing is
@@ -117,7 +117,7 @@ class LargeValueBee(Generic[K]):
         return await self._read(key, 0, None)
 
     async def get_part(self, key: K, start: int, stop: int) -> bytes | None:
-        """Bytes [start, stop) of a value, less where it ends; of a blob just that part is read.
+        """Bytes [start, stop) of a value, fewer where it ends; of a blob only that part is read.
 
         Raises: as `get`.
         """
@@ -130,7 +130,7 @@ class LargeValueBee(Generic[K]):
             try:
                 return await self.blobs.get(stored, min(start, end), end)
             except BlockNotAvailable:
-                # Whoever put another value meanwhile has cleared the blob of this one.
+                # Another value was put meanwhile, which cleared the blob of this one.
                 before, stored = stored, await self._stored(key)
                 if stored == before:
                     raise

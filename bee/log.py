@@ -53,11 +53,11 @@ class LogPeer(Protocol):
         """
 
     def expect_announced(self, indices: Iterable[int], /) -> None:
-        """The same of what it said it sends, in that order, after what it said before."""
+        """As `expect_blocks`, of blocks it announced: in this order, after those before."""
 
 
 class WaitScope(Protocol):
-    """Waiting in its block ends when it is cancelled; `trio.CancelScope` is one."""
+    """Waiting in its block ends when it is canceled; `trio.CancelScope` is one."""
 
     def cancel(self) -> object: ...
 
@@ -117,7 +117,7 @@ class Log(Protocol):
         """While in this block, send each peer this message, for up to so many pushed blocks."""
 
     def wait_scope(self, seconds: float = ..., /) -> WaitScope:
-        """A new one, which ends by itself after so long."""
+        """A new scope, which ends by itself after so long."""
 
     def prefetch(self, indices: Iterable[int], /) -> None:
         """Ask for those that are not here; nobody waits."""
@@ -137,7 +137,7 @@ class Log(Protocol):
     ) -> int:
         """As `append_nowait` with the blocks of all pieces; others run in between.
 
-        Where it is said that very many bytes will come the blocks need not wait in memory.
+        If very many bytes are expected, the blocks need not wait in memory.
         """
 
     async def wait_durable(self) -> None:

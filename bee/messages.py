@@ -39,10 +39,10 @@ from hypercore.encoding import DecodeError
 PROTOCOL = "hyperbee"
 
 MAX_BROUGHT = 1 << 14
-"""Tree nodes in a block; of ours a few hundred are the most.
+"""Tree nodes in a block; ours have a few hundred at most.
 
-Whoever reads one passes all that come before it, in 0.1 us each: a block of 2 MB with a million of
-them had a scan of 200 entries take ten seconds, in which nobody else ran.
+A reader of one passes all that come before it, in 0.1 us each: with a million of them, in a block
+of 2 MB, a scan of 200 entries took ten seconds, in which nobody else ran.
 """
 
 MAX_LEVEL_BYTES = 4_096
@@ -110,7 +110,7 @@ class NodeRecord(NamedTuple):
 
 _new_record: Callable[[tuple[bytes, bytes, bytes | None]], NodeRecord]
 _new_record = partial(tuple.__new__, NodeRecord)
-"""`NodeRecord` itself is a function in Python, which takes twice as long."""
+"""Calling `NodeRecord` runs a Python function, which takes twice as long."""
 
 
 def encode_record(index: bytes, key: bytes, value: bytes | None) -> bytes:
@@ -252,7 +252,7 @@ class Level(NamedTuple):
 
 
 def encode_level(keys: bytes, children: bytes) -> bytes:
-    """Both already packed; what is empty is left out, as the original does."""
+    """Both already packed; what is empty is left out, as in the original."""
     body = b""
     if keys:
         body = b"\x0a%b%b" % (encode_varint(len(keys)), keys)

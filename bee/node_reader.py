@@ -121,7 +121,7 @@ class NodeReader:
         None if it is not there. `below` and `above` are keys on both sides of the leaf, as far as
         they are known; `home` are seq and block of the leaf itself if that was just read.
 
-        Among keys that count it looks where the key should be. Mostly it is there, and the block
+        Among counters it looks where the key should be. Usually it is there, and the block
         is needed for the value anyway: a binary search would read one more.
         """
         keys, key_refs, children, size = leaf
@@ -169,8 +169,8 @@ class NodeReader:
         """Where `key` is or belongs among a node's keys; fills in those it looks at.
 
         Also what the block of `key` holds, if that was read to find it. `will_ask`: whether peers
-        will be asked for what is lacking. What is known below `children`, those of the node at
-        `ref`, takes the place of keys that are.
+        will be asked for what is lacking. Keys known below `children`, those of the node at `ref`,
+        stand in for keys that are not here.
         """
         low, high = 0, len(keys)
         while low < high:
@@ -217,9 +217,9 @@ class NodeReader:
     def _closer(
         self, children: Sequence[bytes], ref: bytes, low: int, high: int, key: bytes
     ) -> tuple[int, int]:
-        """Closer bounds than [low, high] of the place of `key`, by keys that are below children.
+        """Closer bounds than [low, high] for the place of `key`, from keys below the children.
 
-        Raises: BlocksNeeded for children that are on their way, if they may tell.
+        Raises: BlocksNeeded for children that are on their way, if they may help.
         """
         spans = self.cache.spans
         known = [spans.get(child) for child in children[low : high + 1]]
@@ -244,7 +244,7 @@ class NodeReader:
         return span
 
     def keys_below(self, ref: bytes, parent_ref: bytes) -> list[bytes]:
-        """Keys that are in the node at `ref` or below it, as far as what is here tells.
+        """Keys in the node at `ref` or below it, as far as what is here tells.
 
         Those of the node whose blocks are here, and `own_key`.
         """
@@ -268,8 +268,8 @@ class NodeReader:
     def own_key(self, ref: bytes) -> bytes | None:
         """The key of the block of the node at `ref`, if it is in that node or below it.
 
-        Mostly it is: a block brings a node since its key was put below. But not if the node was
-        split off, or the key deleted.
+        Usually it is: a block brings a node because its key was put below. It is not if the node
+        was split off, or the key deleted.
         """
         seq = decode_ref(ref)[0]
         own = encode_varint(seq)
@@ -349,8 +349,8 @@ def _check_order(seq: int, key: bytes, before: bytes | None, after: Sequence[byt
 def likely_place(key: bytes, below: bytes, above: bytes, count: int) -> int | None:
     """Where among `count` keys between two others a key is if they are evenly spread.
 
-    Keys that count differ in their last bytes only, which are taken as a number, in decimal digits
-    where they are that. None for any others, whose place is anybody's guess.
+    Counters differ in their last bytes only, which are taken as a number: a decimal one if they are
+    digits. None for any other keys, whose place is anybody's guess.
     """
     start = max(len(below) - _COUNTER_BYTES, 0)
     if below[:start] != above[:start]:
@@ -391,7 +391,7 @@ def parse_entries(seqs: Iterable[int], blocks: Iterable[bytes]) -> list[KeyValue
         return list(map(decode_key_value, blocks))
     except DecodeError:
         for seq, block in zip(seqs, blocks, strict=True):
-            parse_record(seq, block)  # tells which it is
+            parse_record(seq, block)  # raises for the one at fault
         raise
 
 

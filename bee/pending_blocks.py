@@ -9,11 +9,10 @@ from bee.btree import OpenNode
 
 
 class PendingBlocks:
-    """The operations so far, each a block to be: `slots` are the nodes it rewrote, but its root.
+    """The operations so far, each a block to be: `slots` are the nodes it rewrote, except its root.
 
-    Lists of all blocks, instead of an object for each: for what the garbage collector has to
-    go through 100,000 of those took as long as the tree itself. The stops of so many would be
-    4 MB of integers.
+    Lists of all blocks, instead of an object for each: 100,000 of those took the garbage collector
+    as long as the tree itself. The stops of so many would be 4 MB of integers.
     """
 
     __slots__ = ("_slots", "_stops", "keys", "values")
@@ -37,7 +36,7 @@ class PendingBlocks:
         return sum(map(len, self.keys)) + sum(map(len, filter(None, self.values)))
 
     def drain(self) -> Iterator[tuple[bytes, bytes | None, list[OpenNode]]]:
-        """Key, value and slots of each; of values nothing is kept, for the blocks have them."""
+        """Key, value and slots of each; values are let go, for the blocks have them."""
         start = 0
         values, slots = self.values, self._slots
         for number, (key, stop) in enumerate(zip(self.keys, self._stops, strict=True)):

@@ -86,7 +86,7 @@ def decode_varint(data: bytes, offset: int) -> tuple[int, int]:
 
 
 def decode_varints(encoded: Iterable[bytes]) -> list[int]:
-    """Numbers that are encoded each by itself, and canonically. Raises: DecodeError."""
+    """Numbers, each encoded by itself, and canonically. Raises: DecodeError."""
     # Written out for three bytes: half of what a call for each takes.
     return [
         one[0] & 0x7F | (one[1] & 0x7F) << 7 | one[2] << 14
@@ -163,7 +163,7 @@ def as_int(value: int | bytes) -> int:
 
 
 def decode_packed(packed: bytes, limit: int | None = None) -> list[int]:
-    """The numbers of a packed list, only the first ones with a limit. Raises: DecodeError."""
+    """The numbers of a packed list; with a limit, only the first ones. Raises: DecodeError."""
     values: list[int] = []
     offset = 0
     while offset < len(packed) and len(values) != limit:

@@ -1,4 +1,4 @@
-"""What a peer was asked, whose answer says what it sends."""
+"""What a peer was asked; its answer says what it sends."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ NO_SEQ = -1
 
 
 class Question:
-    """One that is answered with what comes, `seqs`: perhaps nothing that was not sent before.
+    """A question whose answer names what comes, `seqs`: perhaps only what was sent before.
 
-    `peer` is who was asked, None for all.
+    `peer` was asked, or all peers if it is None.
     """
 
     __slots__ = (
@@ -35,7 +35,7 @@ class Question:
         """How long to wait for them at most."""
 
         self.expected = NO_SEQ
-        """What is not requested of the peer, since its answer is waited for."""
+        """The block that is not requested of the peer while its answer is awaited."""
 
         self._scope: WaitScope | None = None
 

@@ -1,11 +1,11 @@
 """Reading in order: ranges, the history of a bee, and what differs between two versions.
 
-Each reader is a cursor with one plain method, `advance(reader)`: the next group of results,
-empty at the end, None where much was passed and nothing found so far. It may raise BlocksNeeded and
-then goes on where it was. `Results` is the asynchronous iterator around it.
+Each reader is a cursor with one plain method, `advance(reader)`: the next group of results, empty
+at the end, None where much was passed and nothing found so far. After BlocksNeeded the next call
+goes on where it was. `Results` is the asynchronous iterator around it.
 
-Groups start small and grow fast, up to `MAX_GROUP`: a short range reads little too much, a long
-one asks a remote log for many blocks at once.
+Groups start small and grow fast, up to `MAX_GROUP`: a short range reads little more than it needs,
+a long one asks a remote log for many blocks at once.
 
 A *position* counts through a node in order: 2i is the child before key i, 2i + 1 is key i.
 
@@ -94,7 +94,7 @@ class Results(Generic[T]):
                 self._tree.effort += _PASSED_EFFORT
                 await self._tree.pause()
                 continue
-            if not group and not self._ready:  # else another task pauses that has read the rest
+            if not group and not self._ready:  # else another task has read the rest, and pauses
                 raise StopAsyncIteration
             self._since_asked += len(group)
             self._ready[:0] = reversed(group)  # behind what another task has read meanwhile
@@ -158,14 +158,14 @@ def _seq(ref: bytes) -> int:
 
 
 Decode = Callable[[Sequence[int], Sequence[bytes], Sequence[bytes | None]], list[T]]
-"""Makes results of seqs, keys and values, each of which belong together."""
+"""Makes results of seqs, keys and values, one of each to a result."""
 
 
 class RangeCursor(Generic[T]):
     """The entries of a range in order.
 
-    Only those with `since` <= seq. Nothing below an older node is looked at: whatever was put
-    later has been rewritten together with the way to it.
+    Only those with seq >= `since`. Nothing below an older node is looked at: each later put rewrote
+    the whole way to its key.
     """
 
     def __init__(self, root: bytes, key_range: KeyRange, decode: Decode[T], since: int = 0) -> None:
@@ -176,15 +176,15 @@ class RangeCursor(Generic[T]):
         self._step = -1 if key_range.reverse else 1
         self._frames: list[Frame] | None = None
         self._planned: list[int] = []
-        # Blocks read for this group, those of leaves among them. Mostly the block of a leaf is
+        # Blocks read for this group, those of leaves among them. Usually the block of a leaf is
         # that of one of its keys: one read for both takes a fifth off a scan.
         self._read: dict[int, bytes | None] = {}
         self._since = since
         self._left = key_range.limit
         self._group = 1
         # Inner nodes, each once, some two bytes an entry. Most keys are not looked at when only
-        # newer ones are wanted: then nothing else ends a walk through children that are shared, to
-        # which there are 2**32 ways.
+        # newer ones are wanted: then nothing else ends a walk through shared children, to which
+        # there may be 2**32 ways.
         self._entered: set[bytes] = set()
         self._leaf_depth = 0  # all leaves have the same; 0 until one was met
         self.last_key: bytes | None = None
@@ -207,7 +207,7 @@ class RangeCursor(Generic[T]):
         if len(blocks) < len(planned):
             missing = [seq for seq in missing if read[seq] is None]
             if planned[0] == missing[0]:
-                # What was hinted at, as far as it goes, else all that is missing.
+                # What was hinted at, up to the first that was not, else all that is missing.
                 raise BlocksNeeded(list(takewhile(reader.hints.__contains__, missing)) or missing)
             count = planned.index(missing[0])
             planned, blocks = planned[:count], blocks[:count]
@@ -257,7 +257,7 @@ class RangeCursor(Generic[T]):
     def _set_end(self, reader: NodeReader, frame: Frame) -> None:
         """Find out where in the node the range ends, as far as blocks that are here tell.
 
-        A group that reads on to there and no further takes a quarter off a scan of 100 entries.
+        To read up to there and no further takes a quarter off a scan of 100 entries.
         """
         bound, is_included = self._range.last
         if bound is None or not frame.children:
@@ -425,7 +425,7 @@ class RangeCursor(Generic[T]):
 class HistoryCursor(Generic[T]):
     """All blocks in [start, stop), oldest first, or newest first if `reverse`.
 
-    `decode` is also told of which seqs the block is a deletion.
+    `decode` is also told which of the seqs are deletions.
     """
 
     def __init__(

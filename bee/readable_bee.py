@@ -1,4 +1,4 @@
-"""What is read of a bee: of the version of now (`Bee`), or of one that stays (`Snapshot`)."""
+"""Reading a bee: its present version (`Bee`), or one that stays (`Snapshot`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Change(NamedTuple, Generic[K, V]):
 
 
 class Difference(NamedTuple, Generic[K, V]):
-    """A key whose entry differs: how it is in this version, and how in the other."""
+    """A key whose entry differs: the entry in this version, and in the other."""
 
     left: Entry[K, V] | None
     right: Entry[K, V] | None
@@ -83,7 +83,7 @@ class ReadableBee(ABC, Generic[K, V]):
     async def get_many(self, keys: Iterable[K]) -> list[Entry[K, V] | None]:
         """The entries of several keys, in their order; what is missing is asked for at once.
 
-        Of a remote bee it takes as many round trips as the slowest of them alone.
+        Of a remote bee it takes as many round trips as the slowest key alone.
         """
         tree, keyspace, extension = self._tree, self._keyspace, self._extension
         version, fork, counter = self._moment()
@@ -128,7 +128,7 @@ class ReadableBee(ABC, Generic[K, V]):
     ) -> Results[Entry[K, V]]:
         """The entries between the bounds, in the order of the keys' bytes.
 
-        With `since` only those that were put after the bee had that version: what is older is
+        With `since`, only those that were put after the bee had that version: what is older is
         passed over unread, and unlike `diff` that needs no block of the older version. Read-ahead
         is at most 128 entries; leaving early needs no clean-up.
         """
@@ -162,7 +162,7 @@ class ReadableBee(ABC, Generic[K, V]):
     ) -> Results[Change[K, V]]:
         """What was put and deleted, in order of time; bounds are seqs.
 
-        Negative bounds count back from `version`. Keys of other sub-databases are among it.
+        Negative bounds count back from `version`. Keys of other sub-databases are included.
         """
         check_limit(limit)
         version, fork, counter = self._moment()
@@ -193,7 +193,7 @@ class ReadableBee(ABC, Generic[K, V]):
         the way to them.
 
         Raises: OutOfRange for a version that the log has not reached, HistoryReplaced for a
-        snapshot of what was truncated since.
+        snapshot from before a truncation.
         """
         keyspace, tree = self._keyspace, self._tree
         version, fork, counter = self._moment()

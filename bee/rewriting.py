@@ -1,9 +1,9 @@
 """Moving tree nodes out of blocks that are to be given up, into new ones.
 
-A node lives in the block of the change that rewrote it last. To move it, one appended block
-brings it again, with the way to it from the root. Its key is one that tells nothing and is not
-in the bee, as if that had been deleted: the original takes the word of a block on its key
-wherever it meets one, and of a deletion of an absent key that is right.
+A node lives in the block of the change that rewrote it last. To move it, one appended block brings
+it again, with the way to it from the root. The key of that block tells nothing and is not in the
+bee, as if it had been deleted: the original takes a block's word on its key wherever it meets one
+of its nodes, and for the deletion of an absent key that is right.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class BroughtNode(NamedTuple):
 
 
 def brought_nodes(log: Log, seq: int, record: NodeRecord) -> Iterator[BroughtNode]:
-    """The nodes that block `seq` brought, without those that are surely not of the tree now.
+    """The nodes that block `seq` brought, without those that are surely not in the tree now.
 
     Raises: CorruptTree.
     """
@@ -52,8 +52,8 @@ def brought_nodes(log: Log, seq: int, record: NodeRecord) -> Iterator[BroughtNod
         raise CorruptTree(seq, str(error)) from error
     prefix = encode_varint(seq)
     for offset, level in enumerate(levels):
-        # Mostly the first will do. Of a node that is alive the blocks of all keys are here, unless
-        # the disk has lost one.
+        # Usually the first will do: the blocks of all keys of a live node are here, unless the disk
+        # has lost one.
         for key_ref in level.keys:
             key_seq = decode_varint(key_ref, 0)[0]
             block = log.get_local(key_seq)

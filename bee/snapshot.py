@@ -38,7 +38,7 @@ class Snapshot(ReadableBee[K, V]):
         *,
         is_held: bool = True,
     ) -> None:
-        """What is not `is_held` a compaction does not keep."""
+        """A compaction does not keep one that is not `is_held`."""
         super().__init__(tree, extension, keyspace)
         self.version = version
         self.fork = fork
@@ -114,11 +114,11 @@ class Snapshot(ReadableBee[K, V]):
             tree.refuse(error)
         tree.effort += GET_EFFORT
         if tree.effort >= PAUSE_EFFORT:
-            await tree.pause()  # not before: of what is read then, others may give up blocks
+            await tree.pause()  # not before: others may give up blocks of this version
         return None if found is None else self._show(found)
 
     async def get_asked(self, key: K, question: Question) -> Entry[K, V] | None:
-        """As `get`, of what peers were asked for by that question."""
+        """As `get`, for a key that peers were asked for by that question."""
         self._tree.check_fork(self.fork)
         encoded = self._keyspace.encode_key(key)
         found = await self._look_up(encoded, question) if self._root else None

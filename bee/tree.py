@@ -49,7 +49,7 @@ class ReadCounter:
     def count(self, blocks: int, hint: int) -> None:
         """`hint` numbers the hint that asked for all of the blocks, 0 if there was none.
 
-        What is pushed comes in the trip that asked for it: the first wait of a read is one.
+        Pushed blocks come in the trip that asked for them: they count only if none was counted.
         """
         self.blocks_waited += blocks
         if hint == PUSHED and self.round_trips:
@@ -119,7 +119,8 @@ class Tree:
     ) -> T:
         """Run `step` until nothing is missing; `ask` is told the first seq that is not here.
 
-        It may return the question that it asked: what answers that is waited for instead.
+        It may return the question that it asked: the blocks that its answer names are waited for
+        instead.
 
         Raises: CorruptTree, HistoryReplaced; BlockNotAvailable for what our own log gave up.
         Cancel: nothing has changed; blocks that were asked for may still come.
@@ -189,7 +190,7 @@ class Tree:
     async def _fetch(self, seqs: Sequence[int], question: Question | None) -> dict[int, bytes]:
         """These blocks, or those with which the question is answered, by seq.
 
-        None where others may tell: what was announced does not come, or was sent before.
+        Empty where other blocks may do: those announced do not come, or were sent before.
         """
         if self.log.is_writable:  # a peer that has what we gave up may not restore it
             return dict(zip(seqs, await self.log.get_many(seqs, wait=False), strict=True))

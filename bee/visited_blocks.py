@@ -42,7 +42,7 @@ MAX_TURNS = 1024
 _KEY_EFFORT = 10
 _READ_EFFORT = 3
 _BYTES_AN_EFFORT = 256
-"""Of a block that is read: whoever wants the last of its tree nodes passes all of them."""
+"""Of a block that is read: to get at its last tree node all others are passed."""
 
 
 class Visit:
@@ -57,7 +57,7 @@ class Visit:
         self._effort = self._turns = 0
         self._source = reader
         self._reader = reader
-        if not isinstance(request, GetRequest):  # that is one step, whatever it takes
+        if not isinstance(request, GetRequest):  # a get is one step, whatever it takes
             self._reader = NodeReader(reader.cache, self._block, reader.hints)
         if isinstance(request, IteratorRequest):
             self._steps = self._visit_range(request)
@@ -68,7 +68,7 @@ class Visit:
 
     @property
     def way(self) -> int:
-        """So many of them, the first, lead to what is read: to all of it, but for ranges."""
+        """How many of `seqs`, from the first, lead to what is read: all, except for ranges."""
         return self._way or len(self.seqs)
 
     def advance(self) -> bool:
@@ -121,7 +121,7 @@ class Visit:
                 continue
             is_key = frame.position & 1
             if is_key and not frame.children and frame is not looked_at:
-                looked_at = frame  # where that does not tell, it would not at the next key either
+                looked_at = frame  # if that does not tell, the next key would not either
                 most = min(limit - entries, MAX_HINTS_PER_REQUEST - len(seqs))
                 rest = self._rest_of_leaf(frame, request.reverse, is_past, most)
                 if rest:
@@ -243,9 +243,9 @@ def _visit_narrowly(
 ) -> None:
     """Note the least that leads to `key`, of what is below block `first`.
 
-    That is the first that the asker lacks: of the nodes above it has what it takes. At each node
-    it has to know two keys between which `key` is. They are beside its place, or below the next
-    node: what is known there (`NodeReader.keys_below`) makes them needless.
+    That is the first that the asker lacks: of the nodes above, it has what it needs. At each node
+    it has to know two keys between which `key` is. They are beside the place of `key`, but not
+    needed where keys below the next node are known (`NodeReader.keys_below`).
     """
     steps: list[Step] = []
     try:
@@ -266,7 +266,7 @@ def _visit_narrowly(
 
 
 def _index_of(seq: int, steps: Sequence[Step]) -> int:
-    """Of the first step that block `seq` has to do with; 0 if there is none."""
+    """Index of the first step that block `seq` has to do with; 0 if there is none."""
     key_ref = encode_varint(seq)
     for index, (node, ref, _, _) in enumerate(steps):
         if key_ref in node[1] or decode_ref(ref)[0] == seq:
@@ -313,7 +313,7 @@ def _open(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -
 
 
 def _restore(reader: NodeReader, request: IteratorRequest) -> list[Frame]:
-    """The iteration that is under way at the peer; it has the blocks of these nodes."""
+    """The iteration that is under way at the peer, which has the blocks of these nodes."""
     frames = []
     flat = request.checkpoint[: 3 * MAX_DEPTH]
     for seq, offset, position in zip(flat[::3], flat[1::3], flat[2::3], strict=False):

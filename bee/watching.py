@@ -1,7 +1,7 @@
 """Being told what changes: in the whole bee, in a range, below a prefix, at one key.
 
 Nothing is queued. A watch remembers the version it has told about, and when the log has moved
-on it reads what differs between that version and the one of now: a consumer that is slow gets
+on it reads what differs between that version and the present one: a slow consumer gets
 fewer, larger updates, and costs nothing meanwhile. Its version is the token to go on from
 later, also after a restart.
 
@@ -57,7 +57,7 @@ def _found(left: Side | None, right: Side | None) -> _Found:
 
 
 class _SharedRange:
-    """What differs within one range, read once for all who look into a part of it."""
+    """What differs within one range, read once for all watches of a part of it."""
 
     __slots__ = ("_cursor", "found", "is_done", "range")
 
@@ -142,7 +142,7 @@ class Watcher(Protocol):
 
     range: KeyRange
     needs: tuple[Version, ...]
-    """What it reads, or will have to."""
+    """The versions it reads, or will have to."""
 
 
 class Watchers:
@@ -187,7 +187,7 @@ class Watchers:
         for shared in self._shared:
             if _covers(shared.range, key_range):
                 return _WatchCursor(shared, roots, key_range, decode)
-        # Watched only since the others began to read this change.
+        # This watch was added after the others began to read this change.
         return _WatchCursor(_SharedRange(*roots, key_range), roots, key_range, decode)
 
 
@@ -259,10 +259,10 @@ class Update(Generic[K, V]):
 class Watch(Generic[K, V]):
     """Updates of a range, for as long as the `with` block runs: `async for update in watch`.
 
-    An update has at least one difference; changes elsewhere wake nobody's loop. The updates
-    follow one another without a gap. Raises HistoryReplaced when the log was truncated: what was
-    told may no longer be true, read the range again and watch anew. The same after
-    BlockNotAvailable: `erase` gave up what the watch stood at (`compact` does not).
+    An update has at least one difference; changes elsewhere wake nobody's loop. The updates follow
+    one another without a gap. Raises HistoryReplaced when the log was truncated: what was told may
+    no longer be true; read the range again and watch anew. Do the same after BlockNotAvailable:
+    `erase` gave up what the watch stood at (`compact` does not).
     """
 
     __slots__ = ("_decode", "_sole_waiter", "_tree", "_watchers", "needs", "range", "version")
@@ -280,7 +280,7 @@ class Watch(Generic[K, V]):
         self._watchers = watchers
         self.range = key_range
         self.version = since
-        """All up to there was told, or did not change the range."""
+        """All changes up to there were told, or are outside the range."""
         self.needs: tuple[Version, ...] = (since,)
 
         def entry(side: Side | None) -> Entry[K, V] | None:
@@ -312,7 +312,7 @@ class Watch(Generic[K, V]):
         return self
 
     async def __anext__(self) -> Update[K, V]:
-        """The next one. Cancel: nothing was told; call again.
+        """The next update. Cancel: nothing was told; call again.
 
         Raises: CorruptTree, HistoryReplaced; UsageError outside of the `with` block, where a
         compaction would take away what it stands at, and while another task waits for it.
@@ -332,7 +332,7 @@ class Watch(Generic[K, V]):
             if after.version <= before.version:
                 await log.wait_change(log.length, before.fork)
                 continue
-            self.needs = (before, after)  # also when it is told: until the next one is asked for
+            self.needs = (before, after)  # also once it is told, until the next one is asked for
             cursor = self._watchers.cursor(before, after, self.range, self._decode)
             differences = Results(tree, before.fork, cursor, ReadCounter())
             async for first in differences:
@@ -344,8 +344,9 @@ class Watch(Generic[K, V]):
 class KeyWatch(Generic[K, V]):
     """The entry of one key, now and after each change: `async for entry in watch`.
 
-    None while there is none. Values that came and went between two looks are not seen. When the
-    log was truncated, or what the watch stood at erased, it goes on with what is there then.
+    None while there is none. Values that came and went between two looks are not seen. After a
+    truncation of the log, or the erasure of what the watch stood at, it goes on with what is there
+    then.
     """
 
     __slots__ = ("_bee", "_has_begun", "_has_told", "_key", "_told", "_watch")
@@ -374,7 +375,7 @@ class KeyWatch(Generic[K, V]):
         return self
 
     async def __anext__(self) -> Entry[K, V] | None:
-        """The next one. Cancel: nothing was told; call again.
+        """The next entry. Cancel: nothing was told; call again.
 
         Raises: CorruptTree, BlockNotAvailable for what is lost of the present version; UsageError
         outside of the `with` block.

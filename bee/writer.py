@@ -22,7 +22,7 @@ PIECE_BLOCKS = 128
 
 
 class Writer:
-    """Makes changes of one append; whoever uses it holds the log's `exclusive()`.
+    """Makes changes of one append; its user holds the log's `exclusive()`.
 
     `header` is the block to put first when the log is empty: with the first change that is
     tried, even if nothing comes of it.
@@ -54,7 +54,7 @@ class Writer:
         return await self.read(step)
 
     async def put(self, key: bytes, value: bytes | None) -> bool:
-        """`change` with a put, at a lower price. Cancel: nothing was changed."""
+        """`change` with a put, at a lower cost. Cancel: nothing was changed."""
         self._has_tried = True
         tree = self._tree
         tree.effort += CHANGE_EFFORT
@@ -68,7 +68,7 @@ class Writer:
             tree.refuse(error)
 
     async def read_next(self, step: Callable[[TreeChanges], T]) -> T:
-        """`read`, one of many. Cancel: as ever."""
+        """`read`, one of many. Cancel: as `Tree.read`."""
         tree = self._tree
         tree.effort += READ_EFFORT
         if tree.effort >= PAUSE_EFFORT:
@@ -76,7 +76,7 @@ class Writer:
         return await self.read(step)
 
     async def read(self, step: Callable[[TreeChanges], T]) -> T:
-        """Run a get. Cancel: as ever."""
+        """Run a get. Cancel: as `Tree.read`."""
         try:
             return step(self._changes)
         except BlocksNeeded:
@@ -104,7 +104,7 @@ class Writer:
     def append(self, local: Mapping[bytes, bytes | None] | None) -> bool:
         """Append header and blocks, with `local` rows, in one step; whether there was anything.
 
-        Raises: LogChanged. When it fails nothing has changed, here and in the log.
+        Raises: LogChanged. When it fails nothing has changed, here or in the log.
         """
         blocks = [*self._encode()]
         if not blocks and not local:

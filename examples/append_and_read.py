@@ -1,6 +1,6 @@
 """Append to a log, read it back, and open it again: `python examples/append_and_read.py DIRECTORY`.
 
-The directory is one that the JavaScript corestore can open, too.
+The JavaScript corestore can open the directory, too.
 """
 
 from __future__ import annotations

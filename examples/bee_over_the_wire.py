@@ -15,7 +15,7 @@ from swarm import Connection, open_mux, open_swarm
 
 
 async def replicate(store: Corestore, connection: Connection) -> None:
-    """Offer a connection the cores of this store; who knows a core's key can read it."""
+    """Offer a connection the cores of this store; whoever knows a core's key can read it."""
     async with open_mux(connection) as mux:
         await store.replicate(mux)
 

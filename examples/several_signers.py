@@ -1,7 +1,7 @@
 """A log that two of three people must sign: `python examples/several_signers.py`.
 
-Nobody shows anybody a secret key. What goes between them are the bytes to sign and the parts of
-the signature; here they are in one program, there in three.
+Nobody shows anybody a secret key. What goes between them are the bytes to sign and the parts of the
+signature: here within one program, in earnest between three.
 """
 
 from __future__ import annotations
