@@ -245,7 +245,7 @@ class Batch(Edits[K, V]):
         """Append what was changed and end the batch; returns when it is durable.
 
         `local` rows (None deletes) go into the log's private key-value space in the same
-        atomic step, also when there are no changes. The next writer may go on while this one
+        atomic step, even when there are no changes. The next writer may go on while this one
         waits for the disk.
 
         Raises: BatchEnded, UsageError in a task other than the batch's, and what the log raises;

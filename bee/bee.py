@@ -351,10 +351,10 @@ class Bee(ReadableBee[K, V]):
     ) -> Erasure:
         """Delete all keys between the bounds and give up every block that was ever about them.
 
-        Keys in `keep` keep their present values. The deletion is one atomic step with
-        `local` rows (as in `Batch.flush`); the blocks follow, also when `finish_erasures` has
-        to go on after a crash. Older versions may not be readable afterwards. The bytes are
-        gone from the files of the store after `Corestore.reclaim`.
+        Keys in `keep` keep their present values. The deletion is one atomic step with `local` rows
+        (as in `Batch.flush`); the blocks follow, by `finish_erasures` after a crash. Older versions
+        may not be readable afterwards. The bytes are gone from the files of the store after
+        `Corestore.reclaim`.
 
         The first erasure reads all blocks of the log, each later one those appended since
         (`block_index`). The history shows an erasure as the deletion of an empty key.
@@ -385,7 +385,7 @@ class Bee(ReadableBee[K, V]):
         lengths: Iterable[int] = (),
         dry_run: bool = False,
     ) -> Compaction:
-        """Give up all blocks of the log that no kept version needs, also those of other subs.
+        """Give up all blocks of the log that no kept version needs, in all subs.
 
         Kept are the present, each of `versions`, and from the version `since` on all versions and
         the history. Without either argument, nodes may be moved to free more blocks: the present

@@ -66,7 +66,7 @@ class _Walk:
         home = self._homes.get(seq)
         return seq, reader.record(seq) if home is None else parse_record(seq, home)
 
-    def passed(self, frame: Frame, side: Side) -> None:
+    def move_past(self, frame: Frame, side: Side) -> None:
         seq, record = side
         if self.last_key is not None and record.key <= self.last_key:
             raise CorruptTree(seq, "keys out of order")
@@ -231,7 +231,7 @@ class DiffCursor(Generic[T]):
         assert frame is not None
         if frame.position & 1:
             side = walk.take(reader, frame)
-            walk.passed(frame, side)
+            walk.move_past(frame, side)
             return side
         _enter(reader, [(walk, frame)])
         return None
@@ -243,9 +243,9 @@ class DiffCursor(Generic[T]):
         sides_of = [partial(walk.take, reader, frame) for walk, frame in (left, right)]
         one, other = gather(sides_of)
         if one[1].key <= other[1].key:
-            left[0].passed(left[1], one)
+            left[0].move_past(left[1], one)
         if other[1].key <= one[1].key:
-            right[0].passed(right[1], other)
+            right[0].move_past(right[1], other)
         if one[1].key == other[1].key:
             return one, other
         return (one, None) if one[1].key < other[1].key else (None, other)

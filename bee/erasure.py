@@ -62,7 +62,7 @@ CLEARED_AT_ONCE = 256
 """Blocks; peers are told of each run of them."""
 
 SPARED_AT_ONCE = 1_024
-"""After so many keys that stay, a block brings what changed so far: the nodes that they are in.
+"""After this many keys that stay, a block brings what changed so far: the nodes that they are in.
 
 Nobody reads a block with too many of them (`MAX_BROUGHT`).
 """

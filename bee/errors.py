@@ -53,7 +53,7 @@ class HistoryReplaced(BeeError):
 class LogChanged(BeeError, RuntimeError):
     """The log grew or was truncated between a change and its append: nothing was appended.
 
-    Whoever holds a batch (or the log's `exclusive()`) must not append beside it.
+    The holder of a batch (or of the log's `exclusive()`) must not append beside it.
     """
 
 

@@ -189,7 +189,7 @@ class HyperbeeExtension:
     async def receive(self, payload: bytes, peer: LogPeer) -> Sequence[bytes]:
         """A payload came from a peer; returns the payloads to answer with.
 
-        What is no message, or cannot be answered, is ignored, as by the original.
+        What is not a message, or cannot be answered, is ignored, as in the original.
         """
         tree = self._tree
         message = _decode(payload)

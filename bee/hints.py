@@ -56,7 +56,7 @@ class Hints:
         """Whether some peer has sent what it hinted at."""
 
     def expect(self, requests: int = 1) -> None:
-        """A question was sent to our peers, in so many requests."""
+        """A question was sent to our peers, in this many requests."""
         self._credit = min(self._credit + requests * MAX_HINTS_PER_REQUEST, MAX_HINTS)
         self._waits = WAITS_FOR_HINTS if self._unanswered <= MAX_UNANSWERED else 0
 
@@ -119,7 +119,7 @@ class Hints:
         return 0 if 0 in numbers else max(numbers, default=0)
 
     def forget(self, seqs: Iterable[int]) -> None:
-        """These did not come."""
+        """Forget hints at these blocks: they did not come."""
         for seq in seqs:
             self._numbers.pop(seq, None)
 

@@ -1,10 +1,10 @@
 """Secondary indexes: rows that are also found by something in their value.
 
-An indexed bee keeps its rows in the sub-database `rows` and, for each index, keys in a
-sub-database of `index`: what the index says of a row, and after it the row's key. Both are written
-in one batch, so a reader never sees one without the other. All of it is an ordinary bee: any
-reader, also a JavaScript one, can read it, and a remote one fetches and proves just the part
-of an index that it asks for.
+An indexed bee keeps its rows in the sub-database `rows` and, for each index, keys in a sub-database
+of `index`: what the index says of a row, and after it the row's key. Both are written in one batch,
+so a reader never sees one without the other. All of it is an ordinary bee: any reader, even a
+JavaScript one, can read it, and a remote one fetches and proves just the part of an index that it
+asks for.
 
 | key                                     | value                                           |
 |-----------------------------------------|-------------------------------------------------|
@@ -57,7 +57,7 @@ class Index(Generic[K, V]):
 
     def __post_init__(self) -> None:
         if not self.name or "\0" in self.name:
-            raise UsageError(f"{self.name!r} is no name for an index")
+            raise UsageError(f"{self.name!r} cannot be the name of an index")
 
     def terms_of(self, key: K, value: V | None) -> set[bytes]:
         """Raises: TypeError when `terms` gives something else, and what it raises."""
@@ -65,7 +65,7 @@ class Index(Generic[K, V]):
         found = set(given)
         terms = {term for term in found if isinstance(term, bytes)}
         if isinstance(given, bytes) or len(terms) < len(found):
-            raise TypeError(f"the terms of index {self.name!r} are to be a list of bytes")
+            raise TypeError(f"the terms of index {self.name!r} must be a list of bytes")
         return terms
 
 
@@ -427,7 +427,7 @@ class IndexResults(Generic[K, V]):
         self._keys = keys
         self._group = 4
         self._taken: list[tuple[bytes, bytes, int]] = []
-        """Their rows are read next, by each task that waits, since any may be canceled."""
+        """Their rows are read next, by each task that waits, since any may be cancelled."""
 
         self._ready: list[Found[K, V]] = []
 

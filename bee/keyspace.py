@@ -143,7 +143,7 @@ class Keyspace(Generic[K, V]):
         try:
             encoded = self.keys.encode(key)
         except TypeError as error:
-            raise TypeError(f"no key of this bee: {type(key).__name__} ({error})") from error
+            raise TypeError(f"not a key of this bee: {type(key).__name__} ({error})") from error
         return self.prefix + encoded if self.prefix else encoded
 
     def encode_value(self, value: V | None) -> bytes | None:
@@ -151,7 +151,7 @@ class Keyspace(Generic[K, V]):
         try:
             return None if value is None else self.values.encode(value)
         except TypeError as error:
-            raise TypeError(f"no value of this bee: {type(value).__name__} ({error})") from error
+            raise TypeError(f"not a value of this bee: {type(value).__name__} ({error})") from error
 
     def decode_key(self, key: bytes, seq: int) -> K:
         """Raises: CorruptTree."""

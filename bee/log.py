@@ -44,7 +44,7 @@ class LogPeer(Protocol):
         """Send blocks without a request; returns those that will be sent, in their order."""
 
     def allow_pushes(self, count: int, /) -> None:
-        """Take so many blocks without a request from it."""
+        """Take up to `count` blocks from it without a request."""
 
     def expect_blocks(self, indices: Iterable[int], /, instead_of: Iterable[int] = ()) -> None:
         """These are on their way: do not request them unless they are late.
@@ -57,7 +57,7 @@ class LogPeer(Protocol):
 
 
 class WaitScope(Protocol):
-    """Waiting in its block ends when it is canceled; `trio.CancelScope` is one."""
+    """Waiting in its block ends when it is cancelled; `trio.CancelScope` is one."""
 
     def cancel(self) -> object: ...
 
@@ -114,10 +114,10 @@ class Log(Protocol):
         """Wait for the newer head that some peer has; whether there was one."""
 
     def greeting(self, name: str, payload: bytes, pushes: int, /) -> AbstractContextManager[None]:
-        """While in this block, send each peer this message, for up to so many pushed blocks."""
+        """While in this block, send each peer this message, for up to `pushes` pushed blocks."""
 
     def wait_scope(self, seconds: float = ..., /) -> WaitScope:
-        """A new scope, which ends by itself after so long."""
+        """A new scope, which ends by itself after `seconds`."""
 
     def prefetch(self, indices: Iterable[int], /) -> None:
         """Ask for those that are not here; nobody waits."""

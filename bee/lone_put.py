@@ -28,7 +28,7 @@ class LonePut(NamedTuple):
 
 
 def plan_put(reader: NodeReader, version: int, key: bytes, value: bytes | None) -> LonePut | None:
-    """The put of `key` that comes after `version`; None where a node would split, or there is none.
+    """The put of `key` after `version`; None where a node would split, or the tree is empty.
 
     Raises: BlocksNeeded, CorruptTree.
     """

@@ -189,7 +189,7 @@ def split_varint_pairs(packed: bytes) -> list[bytes]:
 
 
 def _canonical(packed: bytes) -> bytes:
-    # It also keeps the other patterns from running over and over again through a long run of
+    # The check also keeps the other patterns from running over and over again through a long run of
     # continuation bytes.
     if _CANONICAL.fullmatch(packed):
         return packed

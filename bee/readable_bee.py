@@ -103,8 +103,8 @@ class ReadableBee(ABC, Generic[K, V]):
         tree.effort += GET_EFFORT * len(encoded)
         if tree.effort >= PAUSE_EFFORT:
             await tree.pause()  # as in `Snapshot.get`
-        show = entry_decoder(keyspace)
-        return [None if each is None else show(each) for each in found]
+        decode = entry_decoder(keyspace)
+        return [None if each is None else decode(each) for each in found]
 
     async def get_by_seq(self, seq: int) -> Entry[K, V]:
         """What block `seq` put, in this sub-database or another; a deletion has the value None.

@@ -24,7 +24,7 @@ class Snapshot(ReadableBee[K, V]):
     `Bee.compact` keeps what it needs, for as long as somebody has it or reads from it.
     """
 
-    __slots__ = ("__weakref__", "_counter", "_root", "_show", "fork", "version")
+    __slots__ = ("__weakref__", "_counter", "_decode", "_root", "fork", "version")
 
     version: int
 
@@ -44,7 +44,7 @@ class Snapshot(ReadableBee[K, V]):
         self.fork = fork
         self._root = root_ref(version)
         self._counter = ReadCounter()
-        self._show = entry_decoder(keyspace)
+        self._decode = entry_decoder(keyspace)
         if is_held:
             tree.held.snapshots.add(self)
 
@@ -115,14 +115,14 @@ class Snapshot(ReadableBee[K, V]):
         tree.effort += GET_EFFORT
         if tree.effort >= PAUSE_EFFORT:
             await tree.pause()  # not before: others may give up blocks of this version
-        return None if found is None else self._show(found)
+        return None if found is None else self._decode(found)
 
     async def get_asked(self, key: K, question: Question) -> Entry[K, V] | None:
         """As `get`, for a key that peers were asked for by that question."""
         self._tree.check_fork(self.fork)
         encoded = self._keyspace.encode_key(key)
         found = await self._look_up(encoded, question) if self._root else None
-        return None if found is None else self._show(found)
+        return None if found is None else self._decode(found)
 
     async def _look_up(self, key: bytes, question: Question | None = None) -> Stored | None:
         def step(reader: NodeReader) -> Stored | None:

@@ -252,7 +252,7 @@ def decode_header(block: bytes) -> Header:
     try:
         header = Header.decode(block)
     except DecodeError as error:
-        raise NotABee(f"block 0 is no header: {error}") from error
+        raise NotABee(f"block 0 is not a header: {error}") from error
     if header.protocol != PROTOCOL:
         if header.protocol.startswith(PROTOCOL):
             raise UnknownFormat(header.protocol)

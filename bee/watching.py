@@ -3,7 +3,7 @@
 Nothing is queued. A watch remembers the version it has told about, and when the log has moved
 on it reads what differs between that version and the present one: a slow consumer gets
 fewer, larger updates, and costs nothing meanwhile. Its version is the token to go on from
-later, also after a restart.
+later, even after a restart.
 
 Watches of one bee share this reading. The first one that wakes up walks the two trees once for
 all ranges that anybody watches; the others take what it found.

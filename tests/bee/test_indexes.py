@@ -359,7 +359,7 @@ async def test_terms_that_are_no_list_of_bytes_are_named(given: Any) -> None:
     await bee.sub("rows").put(b"a", b"there before")
     indexed = IndexedBee(bee, [Index("country", lambda _key, _value: given)])
     for change in (build_all, put_row):
-        with pytest.raises(TypeError, match="terms of index 'country' are to be a list of bytes"):
+        with pytest.raises(TypeError, match="terms of index 'country' must be a list of bytes"):
             await change(indexed)
 
 
