@@ -26,7 +26,7 @@ MAX_TOPICS = 24
 """Announced at most: 24 tags keep the record well below the 400 bytes that any network carries."""
 
 MAX_STEADY_TOPICS = 12
-"""Of more than `MAX_TOPICS` the first so many are always announced, the others in turns."""
+"""Of more than `MAX_TOPICS` the first ones are always announced, the others in turns."""
 
 Address = tuple[str, int]
 
@@ -52,9 +52,9 @@ class Announcement:
 
     @classmethod
     def of(cls, topics: Collection[bytes], salt: bytes, turn: int = 0) -> Announcement:
-        """Announce as many topics as fit, other ones each turn, so that all have theirs.
+        """Announce as many topics as fit, different ones each turn, so that all have theirs.
 
-        Neighbors that hold the others still recognize the announcer meanwhile.
+        Neighbors that hold the others remember the announcer meanwhile.
         """
         announced = list(topics)
         if len(announced) > MAX_TOPICS:

@@ -13,7 +13,8 @@ relay, and what one sends to it comes out at the other. The relay sees tokens an
 Worked example: the initiator's pair with token 32 x `07` and stream 9 is `01`, 32 x `07`, `09 00`.
 
 A relay that is full says so with an *unpair* of its own, and closes the channel when nothing else
-is asked for there: the originals' relays never are, and their clients give up when it closes.
+is asked for there: the originals' relays are never full, and their clients give up when the channel
+closes.
 
 Source: blind-relay 1.6.1 index.js.
 """
@@ -31,7 +32,7 @@ PAIR, UNPAIR = 0, 1
 TOKEN_BYTES = 32
 
 MAX_WAITING = 1024
-"""Ends that wait for their other one."""
+"""Ends that wait for the other end."""
 
 MAX_WAITING_PER_SESSION = 8
 
@@ -64,7 +65,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Unpair:
-    """Whoever sent this token wants it no more."""
+    """The sender of this token no longer waits with it."""
 
     token: bytes
 
@@ -95,7 +96,7 @@ class Refused:
 
 
 class Pairings(Generic[S]):
-    """The tokens of a relay's sessions, whatever the shell has for these."""
+    """The tokens with which a relay's sessions wait, whatever the shell has for sessions."""
 
     def __init__(self) -> None:
         self.refused = 0
@@ -134,7 +135,7 @@ class Pairings(Generic[S]):
         return {token for token, (owner, _) in self._waiting.items() if owner == session}
 
     def unpair(self, session: S, token: bytes) -> None:
-        """An end waits no more."""
+        """An end no longer waits."""
         if token in self._waiting and self._waiting[token][0] == session:
             self._forget(token)
 

@@ -69,5 +69,5 @@ class DhtError(SwarmError):
 
     @property
     def code(self) -> int | None:
-        """The error that most of those who refused gave; None when nobody did."""
+        """The error that most of the refusing nodes gave; None when none refused."""
         return max(set(self.refusals), key=self.refusals.count, default=None)

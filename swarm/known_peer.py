@@ -14,7 +14,7 @@ MISSED_BACK_OFF_SECONDS = 1.0
 """Between two dials of a peer that is missed, at most."""
 
 MAX_UNPROVEN_FAILURES = 3
-"""Then a peer that others told of, and that never answered, is forgotten until they do so again."""
+"""After more, a peer that others told of, and that never answered, is forgotten until told of."""
 
 
 class Source(enum.Enum):
@@ -39,7 +39,7 @@ class Priority(enum.IntEnum):
     """Was connected, and is dialed anew."""
     LOST_JUST_NOW = 4
     NAMED = 5
-    """By its address or key, by whoever runs this."""
+    """By its address or key, by the people that run this."""
 
 
 class PeerState(enum.Enum):
@@ -119,12 +119,12 @@ class KnownPeer:
 
     @property
     def is_left(self) -> bool:
-        """Whether it was found by topics, or named, that nobody is interested in any more."""
+        """Whether it was found by topics, or named, and nobody is interested in those any more."""
         is_found = self.source is Source.DHT and self.state is not PeerState.DIALING
         return is_found and not self.is_wanted
 
     def info(self, *, is_connected: bool) -> PeerInfo:
-        """The same for people."""
+        """What people are shown of it."""
         return PeerInfo(
             name=self.name,
             source=self.source,
@@ -157,7 +157,7 @@ class KnownPeer:
     def postpone(self, now: float, jitter: float) -> None:
         """Dial it again later, the more so the more dials have failed.
 
-        `jitter` is at least 0, and the part by which it is later than others that failed as often.
+        `jitter`, at least 0, is the share by which the wait is longer than without it.
         """
         seconds = BACK_OFF_SECONDS[min(self.failures, len(BACK_OFF_SECONDS) - 1)]
         shortest = min(seconds, MISSED_BACK_OFF_SECONDS)

@@ -186,7 +186,7 @@ class Mux:
         handshake: bytes = b"",
         aliases: Sequence[str] = (),
     ) -> tuple[int, list[Output]]:
-        """Open a channel; its number, and what follows, ChannelOpened if it was offered.
+        """Open a channel; returns its number and what follows: ChannelOpened if it was offered.
 
         `aliases` are other names by which the remote may open it.
         """
@@ -344,7 +344,7 @@ class Mux:
             case Control.CLOSE:
                 self._receive_close(reader.uint(), outputs)
             case _:
-                pass  # of a version to come: ignored, like the original does
+                pass  # of a version to come: ignored, as in the original
 
     def _receive_open(self, reader: Reader, outputs: list[Output]) -> None:
         remote = reader.uint()
@@ -445,7 +445,7 @@ class Mux:
 
 
 def encode_frames(messages: Sequence[tuple[int, int, bytes]]) -> list[bytes]:
-    """Frames for (channel, type, payload) messages in this order, as few as may be.
+    """Frames for (channel, type, payload) messages in this order, as few as possible.
 
     Each has at most MAX_BATCH_BYTES, or one message.
     """

@@ -1,17 +1,17 @@
 """Whom to dial and when: static peers, neighbors, those the table tells of; a machine.
 
-Failures in a row cost 1, 5, then 15 seconds each, plus up to a quarter at random so that nodes
-do not stay in step. A connection that lasted STABLE_SECONDS clears them; and a peer that was
-connected, or whose address was named, is dialed every second for an hour. A connection that is in
-doubt, since nothing that is sent on it arrives, has its peer dialed beside it: after a cut the old
-one goes on as late again as the cut was long, a new one at once.
+Failures in a row cost 1, 5, then 15 seconds each, plus up to a quarter at random so that nodes do
+not stay in step. A connection that lasted STABLE_SECONDS clears them; and a peer that was
+connected, or whose address was named, is dialed every second for an hour. When nothing that is sent
+on a connection arrives, its peer is dialed beside it: after a cut the old connection may take as
+long again as the cut lasted to go on, a new one goes on at once.
 
-Of those who are due, peers that were named go first; then those whose connection has just broken,
-before strangers, before those that never answered. Among equals who waits longest is first.
+Of the peers that are due, those that were named go first; then those whose connection has just
+broken, before strangers, before those that never answered. Among equals the longest wait wins.
 
-A neighbor's goodbye may be lost, and what it announced lives for over an hour in every cache. It
-is forgotten when its machine has said MAX_REFUSALS times in a row that nobody listens; one that
-does not answer at all may be asleep, and is dialed on.
+A neighbor's goodbye may be lost, and what it announced lives for over an hour in every cache. A
+neighbor is forgotten when its machine has said MAX_REFUSALS times in a row that nobody listens; one
+that does not answer at all may be asleep, and is still dialed.
 
 Source: hyperswarm 4.17.2 lib/retry-timer.js for the values, lib/peer-info.js for priorities.
 """
@@ -29,15 +29,16 @@ from swarm.known_peer import MAX_UNPROVEN_FAILURES, KnownPeer, PeerInfo, PeerSta
 STABLE_SECONDS = 15.0
 OURSELVES_SECONDS = 60.0
 MISSED_SECONDS = 3600.0
-"""For so long a peer that was connected is missed, and dialed every `MISSED_BACK_OFF_SECONDS`: it
-is back within seconds when its network is, also after many failures."""
+"""How long a peer that was connected is missed, and dialed every `MISSED_BACK_OFF_SECONDS`: it
+is back within seconds when its network is, even after many failures."""
 
 MAX_CUTS = 1
 """Connections in a row that may end as soon as they are open, or before: one may be cut, and its
-remote may have been started anew. Then what is there is taken for something else than who is
-missed, or for a remote that does not want us. Those do not count of which the end says nothing."""
+remote may have been started anew. After more, what answers is taken for something other than the
+missed peer, or for a remote that does not want us. Connections whose end says nothing do not
+count."""
 
-_WELCOME_SECONDS = 1.0  # who hangs up earlier does not want us
+_WELCOME_SECONDS = 1.0  # a remote that hangs up earlier does not want us
 MAX_REFUSALS = 3
 MAX_NEIGHBORS = 1024
 """Neighbors remembered; a network that announces more is playing games."""
@@ -46,8 +47,8 @@ MAX_FOUND_PEERS = 1024
 """Peers remembered that the table told of, whose nodes may invent any number."""
 
 MAX_TOLD_PEERS = 1024
-"""Places remembered that other peers told of, who may invent any number, too. When there
-are more a key keeps one of them, and none that keeps failing."""
+"""Places remembered that other peers told of; these may invent any number, too. When there are
+more, a key keeps one of them, and none that keeps failing."""
 
 _FALLBACK_SECONDS = 1.0  # what goes through a proxy lets a straight way go first
 _YIELD_SECONDS = 1.0  # two neighbors who see each other at once should not both dial at once
@@ -119,7 +120,7 @@ class PeerBook:
         self._match_all(now)
 
     def leave(self, topic: bytes, now: float) -> None:
-        """Lose it again; connections stay."""
+        """Lose that interest; connections stay."""
         self._topics.discard(topic)
         self._match_all(now)
 
@@ -151,9 +152,9 @@ class PeerBook:
     def peer_told(self, where: Address | str, public_key: bytes, now: float) -> None:
         """Another peer says that this key is reached there, an address or a WebSocket's URL.
 
-        That is worth a few dials, after those that anything better speaks for; only where the key
-        is proven then, a connection is kept. What is known of a place counts for more; that who
-        was there is there now ends a long wait.
+        That is worth a few dials, after those that anything better speaks for; a connection is kept
+        only if the key is proven. What is known of a place counts for more; but news that its peer
+        is there now ends a long wait.
         """
         name = where if isinstance(where, str) else f"{where[0]}:{where[1]}"
         peer = self._peers.get(name)
@@ -183,7 +184,7 @@ class PeerBook:
             peer = self._peers[name] = KnownPeer(name, Source.LAN, tuple(addresses))
             peer.next_attempt = now + (0.0 if self.own_name > name else _YIELD_SECONDS)
         elif peer.source is not Source.LAN:
-            return  # whoever calls itself by the address or key of another peer is not that peer
+            return  # one that calls itself by another peer's address or key is not that peer
         elif peer.addresses != tuple(addresses):
             peer.addresses = tuple(addresses)
             peer.failures = 0
@@ -279,7 +280,7 @@ class PeerBook:
             del self._peers[name]
 
     def dial_given_up(self, name: str, now: float) -> None:
-        """It was ended here, which says nothing of the peer."""
+        """The dial was ended here, which says nothing of the peer."""
         peer = self._peers.get(name)
         if peer is not None:
             peer.state = PeerState.WAITING
@@ -297,7 +298,7 @@ class PeerBook:
     def found_ourselves(self, name: str, now: float) -> None:
         """What answered there was this node: dial it again much later.
 
-        A name may be that of many nodes, and an address another one's when we have left it.
+        Many nodes may share a name, and an address may be another node's once we have left it.
         """
         peer = self._peers.get(name)
         if peer is not None:
@@ -320,7 +321,7 @@ class PeerBook:
                 peer.next_attempt = now
 
     def connection_trusted(self, public_key: bytes) -> None:
-        """It arrives again."""
+        """What is sent to this key arrives again."""
         self._doubted.discard(public_key)
 
     def connection_closed(
@@ -328,9 +329,9 @@ class PeerBook:
     ) -> None:
         """The last connection with this key is gone, or was not let in: dial again, later.
 
-        `says_nothing`: the remote had let us in, or it was ended here. That it did not last is no
-        reason not to miss the remote; nor is it one to miss it for longer, or who lets us in and
-        goes at once could be dialed every second for good.
+        `says_nothing`: the remote had let us in, or the connection was ended here. That it did not
+        last is no reason not to miss the remote, nor to miss it for longer: else one that lets us
+        in and goes at once could be dialed every second for good.
         """
         lasted = now - self._connected.pop(public_key, now)
         self._doubted.discard(public_key)
@@ -407,7 +408,7 @@ class PeerBook:
     def _has_room_for_found(self) -> bool:
         """Whether one more that the table tells of is remembered, if need be instead of others.
 
-        Those are left whom no topic leads to any more; it may be joined again.
+        Peers to which no topic leads any more go only then, since one may be joined again.
         """
         if self._count(Source.DHT) >= MAX_FOUND_PEERS:
             self._peers = {name: peer for name, peer in self._peers.items() if not peer.is_left}
@@ -425,9 +426,9 @@ class PeerBook:
         return self._may_spare_told
 
     def _spare_told(self) -> set[str]:
-        """Places that peers told of and that fail, or whose key has another one.
+        """Places that peers told of and that fail, or whose key has a better one.
 
-        It keeps the best, one where it was proven: the others may be inventions.
+        Best is one where the key was proven: the others may be inventions.
         """
         told = [peer for peer in self._peers.values() if peer.source is Source.TOLD]
         told.sort(key=lambda peer: (peer.public_key is not None, -peer.failures))

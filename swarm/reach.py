@@ -29,4 +29,4 @@ class Route:
 
     reach: Reach
     address: str
-    """Of the next one on the way, as `host:port`."""
+    """Of the next hop, as `host:port`."""

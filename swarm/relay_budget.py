@@ -6,10 +6,10 @@ from collections import Counter
 
 
 class RelayBudget:
-    """So many for all until the next `refill`, and for none more than it leaves to the others.
+    """So many bytes until the next `refill`, and for no host more than it leaves to the others.
 
     So one host alone has half of them, and there is always something for one that comes later.
-    Rejected: equal parts, of which a relay that few use would pass on next to nothing.
+    Rejected: equal shares, by which a relay that few use would pass on next to nothing.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -27,11 +27,11 @@ class RelayBudget:
         return self._used[host] < self.left
 
     def link(self, host: str, other: str) -> LinkBudget:
-        """That of what goes from one to the other, and back."""
+        """The budget for what goes from one to the other, and back."""
         return LinkBudget(self, {host, other})
 
     def take(self, hosts: set[str], size: int) -> bool:
-        """Count so many bytes between these hosts; False when that is more than they may have."""
+        """Count `size` bytes between these hosts; False when that is more than they may have."""
         self.left -= size
         for host in hosts:
             self._used[host] += size
@@ -39,7 +39,7 @@ class RelayBudget:
 
 
 class LinkBudget:
-    """A part of a relay's budget that depends on which hosts there are; a `udx.relay.Budget`."""
+    """A relay's budget as it applies between some hosts; a `udx.relay.Budget`."""
 
     def __init__(self, whole: RelayBudget, hosts: set[str]) -> None:
         self._whole = whole

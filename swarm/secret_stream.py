@@ -7,8 +7,7 @@
 | message, any number   | 17 + its size | secretstream; an empty one keeps the peer informed  |
 
 Where a handshake was held before there was a stream, its messages are left out. The responder then
-sends its header when it has the initiator's: whoever makes us answer somebody else gets nothing
-sent.
+sends its header when it has the initiator's: so nobody can make us send anything to somebody else.
 
 The stream id is H(key = handshake hash; namespace of the sender's role).
 
@@ -98,7 +97,7 @@ class SecretStream:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         handshake: HandshakeResult | None = None,
     ) -> None:
-        """`handshake` is what one that was held elsewhere left."""
+        """`handshake` is the result of one that was held elsewhere."""
         self.is_initiator = is_initiator
         self.messages_received = 0
         """Keep-alives included, as in `messages_sent`."""
@@ -172,7 +171,7 @@ class SecretStream:
         if self._push is None or not self._is_opened or self._state is _State.FAILED:
             raise MalformedPacket(f"cannot send on a stream that is {self._state.name}")
         if (longest := max(map(len, messages), default=0)) > MAX_MESSAGE_BYTES:
-            # Half of them sealed, the remote could read nothing that follows.
+            # With half of them sealed, the remote could read nothing that follows.
             raise ValueError(f"a message of {longest} bytes, at most {MAX_MESSAGE_BYTES}")
         if self._state is _State.OPEN:
             self._deadline = now + KEEP_ALIVE_SECONDS

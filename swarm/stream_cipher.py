@@ -1,10 +1,10 @@
 """libsodium's secretstream (XChaCha20-Poly1305): an ordered stream of sealed messages.
 
 Each message grows by 17 bytes: an encrypted tag byte in front and the authenticator behind.
-Tags are always MESSAGE (0) when sent and not looked at when received, as the originals do.
+Tags are always MESSAGE (0) when sent and not looked at when received, as in the originals.
 
 Calls go through PyNaCl's own cffi handle, which costs a quarter of its public bindings on small
-messages; those remain as the way out for a PyNaCl that hides the handle.
+messages; the bindings remain for a PyNaCl that hides the handle.
 
 Source: libsodium crypto_secretstream; @hyperswarm/secret-stream 6.9.2.
 """

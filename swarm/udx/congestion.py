@@ -1,8 +1,8 @@
 """BBR: how many packets may be under way, and how fast they may leave.
 
-It keeps a model of the path, the largest rate at which it delivered and the shortest time it
-took, and sends at that rate with about that many packets under way. A loss changes nothing of
-the model: at 1 % loss a window that is halved with every loss is ten times slower.
+It keeps a model of the path: the largest rate at which it delivered, and the shortest time it took.
+It sends at that rate, with about as many packets under way as the path holds. A loss changes
+nothing in the model: at 1 % loss a window that is halved with every loss is ten times slower.
 
 | state           | rate         | until                                                         |
 |-----------------|--------------|---------------------------------------------------------------|
@@ -39,7 +39,7 @@ _MIN_ROUND_TRIP_SECONDS = 10.0
 _PROBE_SECONDS = 0.2
 
 _TIMER_SECONDS = 0.001
-"""Neither end wakes up more exactly than that: a shorter round trip counts as this one."""
+"""Neither end wakes up more exactly than that: a shorter round trip counts as this long."""
 
 _AGGREGATION_ROUNDS = 5
 _MAX_AGGREGATION_SECONDS = 0.1
@@ -76,7 +76,7 @@ class Bbr:
         self.pacing_rate = _STARTUP_GAIN * self.window / _TIMER_SECONDS
         """Packets per second."""
         self.burst = 1
-        """Packets that leave at once; what the sender says."""
+        """Packets that leave at once; the sender sets it."""
         self._first_phase = first_phase
         self._bandwidths = WindowedMaximum(_BANDWIDTH_ROUNDS)
         self._min_round_trip: float | None = None
@@ -120,7 +120,7 @@ class Bbr:
         self._update_window(sample, in_flight, delivered, recovery)
 
     def receive_idle_start(self, now: float) -> None:
-        """The first packet after a pause leaves, of an application that had nothing to send."""
+        """The first packet leaves after a pause in which the application had nothing to send."""
         self._is_restarting = True
         self._epoch_since = now
         self._epoch_acked = 0
@@ -130,7 +130,7 @@ class Bbr:
             self._finish_probe(now)
 
     def receive_recovery_start(self) -> None:
-        """A loss was found; the window of now is what comes back when it is repaired."""
+        """A loss was found; the present window comes back when it is repaired."""
         self._save_window()
 
     def receive_timeout(self, in_flight: int) -> None:

@@ -28,7 +28,7 @@ class RateSample:
     """What one batch of acknowledgements says."""
 
     acked: int
-    """Packets that it told of."""
+    """Packets that it acknowledged."""
     lost: int
     """Packets found lost with it."""
     round_trip: float | None
@@ -83,8 +83,8 @@ class DeliveryRate:
     ) -> RateSample:
         """What `acked` packets say, of which `newest` was sent last.
 
-        An interval shorter than the `minimum` round trip is one that a packet sent again
-        made up: it says nothing.
+        An interval shorter than the `minimum` round trip comes from a packet that was sent again,
+        and says nothing.
         """
         self.delivered += acked
         if self._limited_until and self.delivered > self._limited_until:

@@ -18,7 +18,7 @@ from swarm.udx.path import Path
 from swarm.udx.round_trip import RoundTrip
 
 _ENOUGH_SACKS = 3
-"""So many packets that arrived out of order are a loss, unless the path is known to reorder."""
+"""This many packets out of order mean a loss, unless the path is known to reorder."""
 
 _ROUNDING_SECONDS = 1e-6  # differences of times are no more exact
 
@@ -49,7 +49,7 @@ class SentPacket:
         self.transmissions = 0
         self.timeouts = 0
         self.probe_bytes = 0
-        """The MTU that it was padded to, while that may still be found out."""
+        """The MTU to which it was padded as a probe; 0 when it is no probe, or no longer one."""
         self.sent_at = self.delivered_at = self.first_sent_at = 0.0
         self.delivered = 0
         self.is_app_limited = False

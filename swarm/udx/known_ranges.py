@@ -1,4 +1,4 @@
-"""Which sequence numbers were told of: ranges that are added in any order, as often as they are."""
+"""Which sequence numbers were told of: ranges come in any order, and may come again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from swarm.udx.packet import SackRange
 
 
 class KnownRanges:
-    """A set of numbers. Adding costs what is news, and a look at the ranges around it."""
+    """A set of numbers. Adding costs as much as is news, and a look at the ranges around it."""
 
     def __init__(self) -> None:
         # Ascending, and never touching one another.
@@ -33,7 +33,7 @@ class KnownRanges:
         return self._join(low, bisect_right(starts, stop, low), start, stop)
 
     def _join(self, low: int, high: int, start: int, stop: int) -> list[SackRange]:
-        """Make one of it and the ranges low:high, which touch it."""
+        """Join [start, stop) with the ranges low:high, which touch it."""
         starts, stops = self._starts, self._stops
         gaps: list[SackRange] = []
         at = start
@@ -48,7 +48,7 @@ class KnownRanges:
         return gaps
 
     def forget_before(self, seq: int) -> None:
-        """Nobody tells of these any more."""
+        """Nobody tells of lower numbers any more."""
         if self._stops and self._stops[0] <= seq:
             index = bisect_right(self._stops, seq)
             del self._starts[:index], self._stops[:index]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from swarm.udx.packet import MAX_PADDING_BYTES
 
 BASE_MTU = 1200
-"""Every path carries this; smaller ones do not exist for us, nor for the original."""
+"""Every path carries this; smaller MTUs do not exist for us, nor for the original."""
 
 MAX_MTU = 1500
 MAX_PROBES = 3
@@ -57,7 +57,7 @@ class MtuSearch:
             self._settle()
 
     def receive_probe_loss(self, size: int) -> None:
-        """A packet of `size` has not."""
+        """A packet of `size` was lost."""
         if size != self._candidate:
             return
         self._is_under_way = False
@@ -73,7 +73,7 @@ class MtuSearch:
         self._candidate = self._choose()
 
     def _choose(self) -> int:
-        """The next size to try; the one that is known when nothing is left to find."""
+        """The next size to try; `mtu` itself when nothing is left to find."""
         if not self._has_failed:
             return min(self._ceiling, self.mtu + MAX_PADDING_BYTES)
         middle = (self.mtu + self._ceiling + 1) // 2

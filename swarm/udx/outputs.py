@@ -48,12 +48,12 @@ class MessageReceived:
 
 @dataclass(frozen=True, slots=True)
 class RemoteChanged:
-    """Everything that was sent the old way has arrived; it may be given up."""
+    """Everything that was sent the old way has arrived; that way may be given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Nothing more can be sent. What has arrived can still be read if its end has, too."""
+    """Nothing more can be sent. What has arrived can still be read if the end has arrived, too."""
 
     reason: CloseReason
 

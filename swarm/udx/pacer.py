@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 BURST_SECONDS = 0.001
-"""What leaves at once is as much as the path takes in this time: a wake-up costs 50 µs, and
-everything more than a thousand of them a second is lost to the data."""
+"""What leaves at once is as much as the path takes in this time: a wake-up costs 50 µs, and the
+time for more than a thousand of them a second is lost to the data."""
 
 CREDIT_SECONDS = 0.1
 """How much of the time in which we did not wake up may be made up for. On a busy machine that is

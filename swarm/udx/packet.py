@@ -8,7 +8,7 @@
 | 3      | 1     | data offset: bytes between header and payload                          |
 | 4      | 4     | the *receiver's* stream id, little endian like all that follows        |
 | 8      | 4     | window: bytes its sender has room for                                  |
-| 12     | 4     | seq: number of this packet; what is no data has that of the next data  |
+| 12     | 4     | seq: number of this packet; without data, that of the next data        |
 | 16     | 4     | ack: the next seq that is expected; everything before has arrived      |
 
 Between header and payload is the padding of an MTU probe, or SACK ranges: pairs of u32
@@ -44,7 +44,7 @@ MAX_DATAGRAM_BYTES = 2048
 
 MAX_PADDING_BYTES = 255
 MAX_SACK_RANGES = 50
-"""So many the original writes, and so many we write of the lowest and of the highest."""
+"""The original writes this many; we write as many of the lowest, and of the highest."""
 
 SEQ_MODULUS = 2**32
 

@@ -26,15 +26,15 @@ a twentieth. Up to an eighth more is kept, and the rest is dropped."""
 class Receiver:
     """What has arrived, and what has not.
 
-    Bounds: unread bytes fill the window, and unread and early ones together twice of it, so that
-    a path that is full need not stop for one lost packet. The packet that is next is taken
-    whatever is early, because early ones may never be dropped: their sender has forgotten them.
-    So three windows and a half are the most that is ever held.
+    Bounds: unread bytes fill the window, unread and early ones together two of them, so that a path
+    that is full need not stop for one lost packet. The packet that is next is taken however much is
+    early, because early ones may never be dropped: their sender has forgotten them. So three and a
+    half windows are the most that is ever held.
     """
 
     def __init__(self, window_bytes: int = WINDOW_BYTES) -> None:
         self.ack = 0
-        """The next sequence number expected (unbounded, as all of them in here)."""
+        """The next sequence number expected (unbounded, as all numbers in here)."""
         self.end_seq: int | None = None
         """Number of the packet that ends the stream, once it was seen."""
         self.dropped_packets = 0
@@ -85,7 +85,7 @@ class Receiver:
             return
         if flags & END and self.end_seq is None:
             if self._ranges and self._ranges[-1][1] > seq + 1:
-                return  # an end before something that has arrived already is none
+                return  # no end: something beyond it has arrived already
             self.end_seq = seq
         if seq != self.ack:
             if seq not in self._early:

@@ -22,7 +22,7 @@ class Budget(Protocol):
     """What relays that share it may still pass on."""
 
     def take(self, size: int) -> bool:
-        """Count so many bytes; False when that is more than there is."""
+        """Count `size` bytes; False when that is more than there is."""
 
 
 class UdxRelay:

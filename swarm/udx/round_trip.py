@@ -20,7 +20,7 @@ _MINIMUM_PERIODS = 5
 
 
 class RoundTrip:
-    """Estimates from samples; nobody must sample packets that were sent twice."""
+    """Estimates from samples; packets that were sent twice must not be sampled."""
 
     def __init__(self) -> None:
         self.smoothed: float | None = None

@@ -3,7 +3,7 @@
 | timer     | runs                                   | then                                      |
 |-----------|----------------------------------------|-------------------------------------------|
 | timeout   | while anything is under way            | what is overdue is lost, begin anew       |
-| tail      | 2 round trips after the last new data  | the end is sent again to provoke a SACK   |
+| tail      | 2 round trips after the last new data  | the last packet goes again, to get a SACK |
 | reordered | while a packet may only be late        | it is lost                                |
 | window    | while the remote has no room           | a heartbeat asks for news                 |
 | pace      | while the rate forbids to send         | the next burst leaves                     |
@@ -36,7 +36,7 @@ from swarm.udx.path import Path
 from swarm.udx.round_trip import RoundTrip
 
 MAX_TIMEOUTS = 6
-"""A packet that timed out so often, and does it again, ends the stream: 13 s at least."""
+"""A packet that times out more often than this ends the stream: after 13 s at least."""
 
 MAX_WINDOW_BYTES = 4 * 2**20
 """What a remote may make us keep for it, whatever window it advertises."""
@@ -150,7 +150,7 @@ class Sender:
         self._window_at = self._pace_at = None
 
     def receive(self, packets: Sequence[Packet], now: float) -> None:
-        """What packets say of ours. One batch counts as one acknowledgement.
+        """What packets say of those we sent. One batch counts as one acknowledgement.
 
         Of their SACKs the last one is read, since it repeats the others: that takes a third off
         the work of a sender whose remote answers every packet, as the original does.
@@ -182,7 +182,7 @@ class Sender:
             self._restart_timers(now, is_advanced=ack > before)
 
     def advance(self, now: float) -> bool:
-        """A timer ran out; whether a heartbeat is to be sent. What else is due, `take` has."""
+        """A timer ran out; whether a heartbeat is to be sent. `take` has what else is due."""
         if self._pace_at is not None and now >= self._pace_at:
             self._pace_at = None
         if self._reordered_at is not None and now >= self._reordered_at:
@@ -222,17 +222,17 @@ class Sender:
             self._send_again(flight.pop_lost(), now, leaving)
         room = min(bbr.window, self._remote_room(payload_bytes))
         new_from = flight.next_seq
-        while self._has_news and flight.in_flight < room and pacer.may_send:
+        while self._has_new and flight.in_flight < room and pacer.may_send:
             self._send_new(path, payload_bytes, now, leaving)
         if flight.next_seq > new_from:
             self._expect_tail(now)
         self._set_pace(rate, packet_bytes, room, now)
-        if not (self._has_news or has_more or flight.lost_count) and flight.in_flight < bbr.window:
+        if not (self._has_new or has_more or flight.lost_count) and flight.in_flight < bbr.window:
             self._rate.run_dry(flight.in_flight)
         return leaving
 
     @property
-    def _has_news(self) -> bool:
+    def _has_new(self) -> bool:
         return self._unsent.size > 0 or self._end is _End.QUEUED
 
     def _remote_room(self, payload_bytes: int) -> int:
@@ -265,7 +265,7 @@ class Sender:
         self._launch(packet, now, leaving)
 
     def _choose_path(self, packet: SentPacket) -> None:
-        """The old way may be closed meanwhile, and the new one not carry a packet of that size."""
+        """Take turns: the old way may be closed by now, the new one too narrow for this packet."""
         path = self._path if packet.transmissions % 2 == 0 else self._path_before
         if path is not None:
             packet.path = path
@@ -285,7 +285,7 @@ class Sender:
         self, path: Path, payload_bytes: int, now: float, leaving: list[SentPacket]
     ) -> None:
         """Send something after what may be lost, so that a SACK tells."""
-        if self._has_news and self.remote_window > 0:
+        if self._has_new and self.remote_window > 0:
             self._send_new(path, payload_bytes, now, leaving)
         else:
             packet = self.flight.pop_last()
@@ -313,18 +313,18 @@ class Sender:
     def _set_pace(self, rate: float, packet_bytes: int, room: int, now: float) -> None:
         flight = self.flight
         is_waiting = flight.lost_count > 0 and flight.in_flight < self.bbr.window
-        is_waiting |= self._has_news and flight.in_flight < room
+        is_waiting |= self._has_new and flight.in_flight < room
         self._pace_at = None
         if is_waiting:
             self._pace_at = max(now, self._pacer.ready_at(rate, packet_bytes))
-        if self._has_news and not self.remote_window and flight.is_empty:
+        if self._has_new and not self.remote_window and flight.is_empty:
             if self._window_at is None:
                 self._window_at = max(now, self._window_known_at + self.round_trip.timeout)
         else:
             self._window_at = None
 
     def _note_window(self, packet: Packet, ack: int, now: float) -> None:
-        """Take the remote's window, unless an older packet tells of it."""
+        """Take the remote's window, unless a newer packet has told it already."""
         seq = extend_seq(packet.seq, self._window_seq)
         if seq > self._window_seq or (seq == self._window_seq and ack >= self._window_ack):
             self.remote_window = packet.window

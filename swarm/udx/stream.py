@@ -58,7 +58,7 @@ SEND_BUFFER_BYTES = 2**18
 
 LINGER_TIMEOUTS = 8
 """A remote asks again after one time-out, and then after every two: four times. If a fifth of all
-packets is lost, one of 300 is not told."""
+packets is lost, one remote in 300 is not told."""
 
 
 class State(enum.Enum):
@@ -73,7 +73,7 @@ class State(enum.Enum):
 class UdxStream:
     """One end of a stream, addressed by the remote as `local_id`; our first packet is `first_seq`.
 
-    All bytes given to it must not change any more. Nothing is dropped without a bound: unsent
+    Bytes given to it must not change any more. Nothing grows without a bound: unsent
     bytes are the shell's to bound with `is_writable`, and unread ones are bounded by the window.
     """
 
@@ -347,7 +347,7 @@ class UdxStream:
         return outputs
 
     def _encode(self, packets: list[SentPacket], outputs: list[Output]) -> None:
-        """Packets to datagrams, and those in a row that go the same way to one output."""
+        """Encode packets; those in a row that go the same way are one output."""
         ack, window = self._receiver.ack, self._receiver.window
         self._advertised = window
         path = packets[0].path
@@ -399,7 +399,7 @@ class UdxStream:
         return [Closed(reason)]
 
     def _repeat_last_words(self, packets: Sequence[Packet]) -> list[Output]:
-        """A remote that still sends something with a number has missed them."""
+        """A remote that still sends something with a number has missed our last words."""
         assert self._path is not None
         if any(packet.flags & DESTROY for packet in packets):
             self._state = State.GONE
