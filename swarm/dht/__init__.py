@@ -6,8 +6,8 @@
 | `tokens`, `pacing`, `requests`                  | getting questions answered                   |
 | `routing_table`, `neighborhood`, `upkeep`       | who is near                                  |
 | `query`, `walks`, `purposes`                    | walking to a target; all walks, and what for |
-| `records`, `expiring`, `responder`, `allowance` | what others store with us, and are answered  |
-| `nat`, `reachability`, `health`                 | how we and the network are                   |
+| `records`, `expiring`, `responder`, `allowance` | what others store with us, and our answers   |
+| `nat`, `reachability`, `health`                 | the state of this node and of the network    |
 | `bootstrap`, `startup`                          | from knowing nobody to being a node          |
 | `interface`, `engine`                           | one node made of all that                    |
 | `operations`                                    | what it is for                               |

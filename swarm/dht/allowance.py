@@ -1,9 +1,8 @@
 """How many bytes strangers may make us send, since a source address is easily faked.
 
-Every answer longer than its request is taken from an allowance of the host that asked, and from
-one for all hosts together. Whoever fakes a victim's address gets what a phone line carries, from
-each node; honest lookups of one household stay far below. Hosts of private networks are not
-limited.
+Every answer longer than its request is taken from an allowance of the host that asked, and from one
+for all hosts together. Faking a victim's address yields what a phone line carries, from each node;
+honest lookups of one household stay far below. Hosts of private networks are not limited.
 
 | request               | bytes | answer, at most | factor |
 |-----------------------|------:|----------------:|-------:|

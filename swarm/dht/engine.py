@@ -162,7 +162,7 @@ class DhtEngine:
         outputs: list[EngineOutput] = []
         for address in self.settings.nodes:
             outputs += self._ping(self._neighborhood.introduce(address), now)
-        if self._standing.is_test_due(now):  # told where it is, a node need not search twice
+        if self._standing.is_test_due(now):  # a node that knows where it is need not search twice
             return outputs + self._test_standing(now, for_role=True)
         return outputs + self._bootstrap_round(now)
 
@@ -198,7 +198,7 @@ class DhtEngine:
         self._walks.hold(number)
 
     def resume_query(self, number: int, now: float) -> list[EngineOutput]:
-        """Let it go on."""
+        """Let a held query go on."""
         return self._follow_walks(self._walks.resume(number), now)
 
     def serve(self, record: PeerRecord) -> None:
@@ -347,7 +347,7 @@ class DhtEngine:
         return [] if purpose is None else self._failed(purpose, timed_out.call, now)
 
     def _failed(self, purpose: Purpose, call: Call, now: float) -> list[EngineOutput]:
-        """No answer came, whatever it was for."""
+        """No answer came, whatever the question was for."""
         match purpose:
             case ForUser() | Hint() | QuickProbe():
                 return []

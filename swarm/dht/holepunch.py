@@ -9,8 +9,8 @@
 | random     | random     | nothing: it takes a relay                                            |
 
 An open socket counts as a consistent one. A probe is one byte. The first probes of a socket expire
-on the way: they are to open our NAT, not to close theirs. Whoever serves answers each probe by one;
-for the other end the first that comes tells where to connect to.
+on the way: they are to open our NAT, not to close theirs. The server answers each probe with one;
+the first that reaches the initiator tells it where to connect to.
 
 To an address that was not proven to be the remote's, a probe goes only every fourth second, and
 none of the many: else a peer could make us flood a stranger.
@@ -62,7 +62,7 @@ class Strategy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SendProbe:
-    """Send one byte from a socket; with a low TTL, one that does not arrive."""
+    """Send one byte from a socket; with a low TTL it does not arrive."""
 
     socket: int
     to: Address
@@ -71,7 +71,7 @@ class SendProbe:
 
 @dataclass(frozen=True, slots=True)
 class OpenSockets:
-    """Have so many sockets more, numbered on from the first, which is 0."""
+    """Open `count` more sockets; their numbers follow that of the first, which is 0."""
 
     count: int
 
@@ -112,7 +112,7 @@ class Puncher:
         self._state = _State.TALKING
         self._strategy: Strategy | None = None
         self._target: Address | None = None
-        """What random probes are for; what the remote says later does not change it."""
+        """Where random probes go; what the remote says later does not change it."""
         self._tries = 0
         self._next_at = 0.0
         self._sockets = 1
@@ -172,7 +172,7 @@ class Puncher:
         self._target = self._proven
         self._next_at = now
         if self._strategy is Strategy.BOTH_CONSISTENT:
-            if not self._is_initiator:  # we answered a round by a probe a moment ago
+            if not self._is_initiator:  # we answered a round with a probe a moment ago
                 self._next_at = now + CONSISTENT_SECONDS
             return self.advance(now)
         if self._strategy is Strategy.THEY_ARE_RANDOM:

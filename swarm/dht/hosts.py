@@ -1,9 +1,8 @@
 """Which addresses may be talked to, and which of them are one party's.
 
-An id is the hash of an address, so whoever wants many ids near a target takes many ports of one
-host. Hosts of one /24 therefore count as one party, and a party gets a limited share of whatever
-is limited. Inside a private network, where a test may run a whole table on one host, nobody is
-limited.
+An id is the hash of an address, so a host gets many ids near a target by taking many ports. Hosts
+of one /24 therefore count as one party, and a party gets a limited share of whatever is limited.
+Inside a private network, where a test may run a whole table on one host, nobody is limited.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def scope_of(host: str) -> Scope:
 
 @lru_cache(maxsize=2**14)
 def party_of(host: str) -> str | None:
-    """Who may be behind a host, as its /24; None when it is nobody's business to count."""
+    """The party that a host belongs to, as its /24; None where parties are not counted."""
     return host.rpartition(".")[0] if scope_of(host) is Scope.PUBLIC else None
 
 
@@ -83,10 +82,10 @@ def first_public(addresses: Sequence[Address]) -> Address | None:
 
 
 def match_address(ours: Sequence[Address], theirs: Sequence[Address]) -> Address | None:
-    """That of their addresses which is most likely in a network of ours.
+    """Which of their addresses is most likely in a network of ours.
 
-    The one with the most leading numbers in common with any of ours; None if there is none that
-    has the first.
+    The one with the most leading numbers in common with any of ours; None if none has even the
+    first.
 
     Source: hyperdht 6.34.0 lib/holepuncher.js matchAddress.
     """

@@ -50,7 +50,7 @@ _CLOSER_NODES, _ERROR = 4, 8
 _MIN_BYTES = 10
 
 NodeId = bytes
-"""32 bytes, the hash of a node's public address: nobody chooses where it stands."""
+"""32 bytes, the hash of a node's public address: no node chooses where it stands."""
 
 
 class Internal(enum.IntEnum):

@@ -34,7 +34,7 @@ def _tolerance(samples: int) -> int:
 
 
 class NatSampler:
-    """What most of those who were asked agree on."""
+    """What most of the nodes that were asked agree on."""
 
     def __init__(self) -> None:
         self._samples: deque[Address] = deque(maxlen=MAX_SAMPLES)
@@ -63,7 +63,7 @@ class NatSampler:
 
 
 class Witnesses:
-    """Who had a say lately. Hosts of one party have one between them."""
+    """Who had a say lately. Hosts of one party have one say between them."""
 
     def __init__(self) -> None:
         self._heard: OrderedDict[str | Address, float] = OrderedDict()
@@ -82,7 +82,7 @@ class Witnesses:
 
 
 class SocketNat:
-    """What is between one socket and the world, by what a few nodes say that it appears as.
+    """The NAT between one socket and the world, judged by how the socket appears to a few nodes.
 
     Three equal answers are enough to call it consistent, three different ones to call it random;
     what is still unclear after four stays unknown, or is called random after more.
@@ -121,11 +121,11 @@ class SocketNat:
                 return tuple(ranked[: max(2, often)])
 
     def freeze(self) -> None:
-        """The remote was told: do not change your mind any more."""
+        """The remote was told the `kind`: it does not change any more."""
         self._is_frozen = True
 
     def add(self, seen_as: Address, witness: Address) -> None:
-        """One node tells. Each is heard once."""
+        """One node tells how the socket appears to it. Each is heard once."""
         if witness in self._witnesses or len(self._witnesses) >= MAX_SAMPLES:
             return
         self._witnesses.add(witness)

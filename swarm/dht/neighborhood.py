@@ -1,6 +1,6 @@
 """Who is in the routing table, and the pings that keep it true; a machine.
 
-An address that answers us is real, since the answer had to carry what only a question told. One
+An address that answers us is real, since the answer had to carry what only our question told. One
 that merely asks may be faked: it enters the table when it has answered a ping. The originals take
 it on trust.
 
@@ -36,7 +36,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """Find out whether it is, or a newcomer takes its place."""
+    """Find out whether it is still there, or a newcomer takes its place."""
 
     node: DhtNode
     newcomer: Address
@@ -68,7 +68,7 @@ class Neighborhood:
         self._introductions: set[Address] = set()
 
     def move(self, own_id: NodeId) -> None:
-        """Stand somewhere else, with those of the nodes for whom there is room around it."""
+        """Stand somewhere else, with those of the nodes for which there is room there."""
         old, self.table = self.table, RoutingTable(own_id)
         for node in old:
             self.table.add(node)

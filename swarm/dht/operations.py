@@ -1,7 +1,7 @@
 """What the table is for, as queries: find who announces, announce, keep and get small values.
 
 A plan is given to `DhtEngine.query`; the `read_*` functions make sense of the replies. Replies are
-strangers' words: records say who announced according to the node that tells it, and only a
+strangers' words: a record says who announced according to the node that tells it, and only a
 handshake with that key proves it. Values are proved here.
 
 Source: hyperdht 6.34.0 index.js.
@@ -59,8 +59,8 @@ def plan_lookup(topic: bytes) -> QueryPlan:
 def read_lookup(reply: Reply) -> PeersFound | None:
     """None when the node knows nobody.
 
-    Of each record as many relays as a node may keep: else one datagram could have us ask thousands
-    of strangers for a peer.
+    Takes of each record as many relays as a node may keep: else one datagram could have us ask
+    thousands of strangers for a peer.
     """
     value = reply.response.value
     if not value:
@@ -232,7 +232,7 @@ def _commit_value(command: Command, target: bytes, value: bytes) -> Commit:
 
 
 def sign_own_announcement(key_pair: KeyPair, reply: Reply) -> Call | None:
-    """Announce a key at one node that was asked for it; None when that keeps no records.
+    """Announce a key at one node that was asked for it; None when that node keeps no records.
 
     Without relay addresses: the node passes on to where the announcement comes from.
     """
@@ -243,7 +243,7 @@ def sign_own_announcement(key_pair: KeyPair, reply: Reply) -> Call | None:
 
 
 def sign_own_unannouncement(key_pair: KeyPair, node: Address, response: Response) -> Call | None:
-    """Take it back at one node, which answered FIND_PEER; None when that keeps no records."""
+    """Take that back at one node, which answered FIND_PEER; None when it keeps no records."""
     announcement = Announcement(PeerRecord(key_pair.public_key))
     target = peer_target(key_pair.public_key)
     node_name = response.id if response.id == node_id(node) else None

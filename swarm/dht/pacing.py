@@ -1,7 +1,7 @@
 """How much may be on its way, and how long to wait for an answer.
 
 Source: dht-rpc 6.27.0 lib/io.js CongestionWindow for the window; RFC 6298 for the estimate, with
-the original's second per attempt as the most that is waited for a node not heard of before.
+the original's second per attempt for a node not heard of before.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class CongestionWindow:
         self._sent[self._current] += 1
 
     def answered(self) -> None:
-        """Something came back, or will not any more."""
+        """Something came back, or never will."""
         if self._sent[self._current]:
             self._sent[self._current] -= 1
 

@@ -16,8 +16,8 @@
 | round      | uint flags (1 connected, 2 punching), uint error, uint NAT, uint round, by flag:|
 |            | 4 addresses, 8 remote address, 16 token 32, 32 remote token 32                  |
 
-The first two are values of requests and their answers, *mode* says on which leg of the way. An
-offer is what a Noise message of a handshake carries, a round what is sealed in a hole punch.
+The first two are values of requests and their answers; *mode* says which leg of the way they are
+on. An offer is what a Noise message of a handshake carries, a round what is sealed in a hole punch.
 
 Worked example: a handshake from a client with noise `0102` is `00 00 02 01 02`.
 
@@ -48,7 +48,8 @@ _PUNCH, _ADDRESSES, _ADDRESSES6, _STREAM, _SECRET_STREAM, _THROUGH, _RELAYS = (
     1, 2, 4, 8, 16, 32, 64,
 )  # fmt: skip
 _NO_RELAY = 1 << 24
-"""Far from what the originals use, who would look for a field of theirs behind one of the next."""
+"""Far from what the originals use: at one of the next flags they would look for a field of
+theirs."""
 
 _CONNECTED, _PUNCHING, _ROUND_ADDRESSES, _REMOTE_ADDRESS, _TOKEN, _REMOTE_TOKEN = (
     1, 2, 4, 8, 16, 32,
@@ -76,7 +77,7 @@ class NatKind(enum.IntEnum):
     CONSISTENT = 2
     """Everybody sees the same port."""
     RANDOM = 3
-    """Everybody sees another port."""
+    """Everybody sees a different port."""
 
     @property
     def is_consistent(self) -> bool:
@@ -188,7 +189,7 @@ class StreamOffer:
 
 @dataclass(frozen=True, slots=True)
 class RelayThrough:
-    """A blind relay that its sender can be met at, and the token to be paired by."""
+    """A blind relay at which its sender can be met, and the token to pair with."""
 
     public_key: bytes
     token: bytes
@@ -207,7 +208,7 @@ class PeerOffer:
     relay_through: RelayThrough | None = None
     relay_addresses: tuple[Address, ...] = ()
     shuns_relays: bool = False
-    """Its sender goes to no blind relay: it comes as to one, for somebody else."""
+    """Its sender goes to no blind relay: it comes to us as to one, for somebody else."""
     version: int = _VERSION
 
     def encode(self) -> bytes:
@@ -328,7 +329,7 @@ def _read_mode(reader: Reader) -> Mode:
 
 
 def _read_nat(reader: Reader) -> NatKind:
-    """Whatever is worse than what is known counts as the worst, as in the original."""
+    """A number beyond the known kinds counts as the worst of them, as in the original."""
     return NatKind(min(reader.uint(), NatKind.RANDOM))
 
 

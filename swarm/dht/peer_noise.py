@@ -17,7 +17,7 @@ from swarm.noise.handshake import Handshake, HandshakeResult, Pattern
 from swarm.noise.sealed import seal, unseal
 
 _NAMESPACES = namespace("hyperswarm/dht", max(Command) + 1)
-# The namespaces that hyperdht makes are those of its commands' numbers.
+# hyperdht numbers its namespaces as it does its commands.
 _PROLOGUE = _NAMESPACES[Command.PEER_HANDSHAKE]
 _PUNCH = _NAMESPACES[Command.PEER_HOLEPUNCH]
 
@@ -38,7 +38,7 @@ class CallerNoise:
             entropy=entropy,
         )
         self.message = self._handshake.send(offer.encode())
-        """What to send, the same to every relay: the server knows it again."""
+        """What to send, the same to every relay: the server recognizes it."""
 
     def receive(self, noise: bytes) -> tuple[PeerOffer, HandshakeResult]:
         """The server's answer. Raises: HandshakeFailed, which leaves everything as it was."""

@@ -26,7 +26,7 @@ class ForQuery:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A courtesy; whatever comes of it."""
+    """A courtesy; nobody waits for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Running:
 
 
 class Errands:
-    """All of them, by the handles of requests and the numbers of queries."""
+    """All purposes by the handles of their requests, and all queries by their numbers."""
 
     def __init__(self) -> None:
         self._purposes: dict[int, Purpose] = {}
@@ -75,7 +75,7 @@ class Errands:
         return self._queries.get(number)
 
     def end_query(self, number: int) -> list[int]:
-        """It is over; the requests that nobody wants an answer to any more."""
+        """A query is over; returns the requests whose answers nobody wants any more."""
         running = self._queries.pop(number, None)
         return [] if running is None else list(running.handles)
 
@@ -101,7 +101,7 @@ class Errands:
                 yield call, purpose
 
     def settle(self, handle: int) -> Purpose | None:
-        """A request is over; what it was for."""
+        """A request is over; returns what it was for."""
         purpose = self._purposes.pop(handle, None)
         if isinstance(purpose, ForQuery):
             running = self._queries.get(purpose.query)

@@ -4,12 +4,12 @@ A candidate is visited while fewer than 20 replies are held, or if it is closer 
 them. Ten visits run at a time, those that take unusually long not counted. Afterwards a commit may
 store something at the nodes that replied.
 
-Against somebody who takes many addresses near a target, a party (see `hosts`) may fill at most
+Against an attacker that takes many addresses near a target, a party (see `hosts`) may fill at most
 MAX_CLOSEST_PER_PARTY of the 20 places as long as others are there to fill them, and is visited at
 most MAX_VISITS_PER_PARTY times; the originals have no such limits. Where nodes are few the walk
 only goes on for longer.
 
-Source: dht-rpc 6.27.0 lib/query.js. Other than there, a list of closer nodes is read to its end,
+Source: dht-rpc 6.27.0 lib/query.js. Unlike there, a list of closer nodes is read to its end,
 since it is sorted by rows only, and the closest candidate is visited first.
 """
 
@@ -30,7 +30,7 @@ from swarm.dht.routing_table import ROW_SIZE, distance
 
 CONCURRENCY = 10
 CAUTIOUS_CONCURRENCY = 3
-"""As long as nobody answered a query that starts from nodes remembered of an earlier one."""
+"""Until ten visits are over, in a query that starts from nodes remembered of an earlier one."""
 
 VISIT_RETRIES = 5
 MAX_VISITS = 256
@@ -155,8 +155,8 @@ class Query:
     ) -> None:
         """`remembered` are the closest nodes of an earlier query for the same target.
 
-        Those of the table join in at once when there are fewer than 20 of these, and else if too
-        few of these answer.
+        Nodes of the table join in at once when fewer than 20 are remembered, and else if too few of
+        those answer.
         """
         self.plan = plan
         self.concurrency = plan.concurrency
@@ -194,7 +194,7 @@ class Query:
         self._is_held = True
 
     def go_on(self) -> list[QueryOutput]:
-        """It was not enough."""
+        """What was found was not enough."""
         self._is_held = False
         return self._walk_on()
 
@@ -260,7 +260,7 @@ class Query:
     def _consider(
         self, address: Address, referrer: Address | None, reach: int
     ) -> list[QueryOutput]:
-        """Line a node up if it is worth a visit, which is one closer than `reach`."""
+        """Line a node up if it is worth a visit: if it is closer than `reach`."""
         candidate = self._candidates.get(address)
         if candidate is not None:
             if referrer is None or candidate.fate is _Fate.ANSWERED:
@@ -355,7 +355,7 @@ class Query:
         return self.concurrency
 
     def _settle(self, source: Address, fate: _Fate) -> _Candidate | None:
-        """Note what became of a visit; None if there is none under way."""
+        """Note what became of a visit; None if none is under way."""
         candidate = self._candidates.get(source)
         if candidate is None or candidate.fate is not _Fate.ASKED:
             return None
@@ -365,7 +365,7 @@ class Query:
         return candidate
 
     def _commit_next(self) -> list[QueryOutput]:
-        """Begin the next commit that has something to send; the end if there is none."""
+        """Begin the next commit that has something to send, or finish if there is none."""
         self._state = _State.COMMITTING
         closest = self._closest()
         everybody = [reply for _, reply in self._ranked] + self._others

@@ -1,11 +1,11 @@
 """Whether strangers can reach us, and when that makes us a full member of the table.
 
-A node asks from a socket that nobody knows. To find out whether its other socket, the server's,
-can be reached by those it never wrote to, it asks five nodes to answer there. Most of them must
-arrive, and see the host that others see.
+A node asks from a socket that nobody knows. To find out whether its other socket, the server's, can
+be reached by those it never wrote to, it asks five nodes to answer there. Most answers must arrive,
+and name the host that others see.
 
 Source: dht-rpc 6.27.0 index.js _bootstrap, _checkIfFirewalled, _updateNetworkState, _ontick. There,
-who could be reached once says so for ever, on whatever network.
+a node that was reached once says so for ever, on whatever network.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ STABLE_SECONDS = 20 * 60.0
 RETEST_SECONDS = 60 * 60.0
 
 RECHECK_SECONDS = 15.0
-"""After sleep, or on another network, before it is found out anew whether strangers reach us: until
-then it is seen how that shows us."""
+"""From sleep or a change of network to a new test whether strangers reach us: until then we learn
+how the network shows us."""
 
 RECHECKS = 3
 
@@ -85,7 +85,7 @@ class FirewallTest:
         self._missing -= 1
 
     def public_address(self, expected_host: str | None) -> Address | None:
-        """Where everybody can reach us; None if not enough could."""
+        """Where everybody can reach us; None if too few could."""
         enough = ENOUGH_PONGS if len(self._asked) >= PROBES else 1
         address = self._pongs.address
         if self._arrived < enough or address != (expected_host, self._server_port):
@@ -206,7 +206,7 @@ class Standing:
         return self._conclude(test)
 
     def forget(self, now: float) -> None:
-        """After sleep we may be anywhere: what can be seen from there is found out anew."""
+        """After sleep we may be anywhere: how we are seen from there is found out anew."""
         self._tested_host = None
         self._retest_at = now + RETEST_SECONDS
         if self.role is Role.PERSISTENT or self._is_always_open:

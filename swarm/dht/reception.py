@@ -1,9 +1,9 @@
 """Who knocks at a key that is served here; a machine.
 
-A client says the same through several relays, and again when an answer gets lost: its first
-message is known by its bytes, and answered as it was before. Each costs four multiplications on
-the curve and a stream, so there are limits: of new ones a second, of those that are remembered,
-and of those from one host.
+A client says the same through several relays, and again when an answer gets lost: its first message
+is recognized by its bytes, and answered as it was before. Each costs four multiplications on the
+curve and a stream, so there are limits: of new ones a second, of those that are remembered, and of
+those from one host.
 
 Source: hyperdht 6.34.0 lib/server.js, which has no limits.
 """
@@ -29,8 +29,8 @@ REMEMBERED_SECONDS = 20.0
 MAX_VISITORS = 1024
 MAX_VISITORS_PER_HOST = 128
 MAX_PER_SECOND = 64.0
-"""New ones; a burst may be twice as many. As many besides are for hosts that had none within this
-second: whoever sends thousands keeps nobody else out."""
+"""New ones; a burst may be twice as many. As many again are for hosts that had none within this
+second: one that sends thousands keeps nobody else out."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class Visitor:
     host: str
     """Whose share of our time this one takes."""
     seen_as: Address
-    """Our address, as whoever passed the client's message on sees it."""
+    """Our address, as the node that passed the client's message on sees it."""
     is_direct: bool
     answer: bytes | None = None
     result: HandshakeResult | None = None
@@ -81,7 +81,7 @@ class Repeated:
 
 @dataclass(slots=True)
 class _Room:
-    """For so many at once; it grows by MAX_PER_SECOND."""
+    """Room for `size` at once; what is taken grows back by MAX_PER_SECOND."""
 
     size: float
     filled_at: float

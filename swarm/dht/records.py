@@ -8,8 +8,8 @@
 | mutable values   | hash of a key    | 48 h   | 32,768, 16 MiB, 1000 bytes a value |
 | immutable values | hash of a value  | 48 h   | 32,768, 16 MiB, 1000 bytes a value |
 
-Of each, one host fills at most 1 in 256: whoever wants to flush out the others needs hundreds of
-hosts. The originals bound the first column of figures only.
+One host has at most 256 of each: to flush out the others takes hundreds of hosts, or some fifty of
+them with large values. The originals bound the first column of figures only.
 
 A *route* is made by a key that announces itself, under its own hash: it remembers where the
 announcement came from, which is where handshakes for that key are passed on to.
@@ -54,7 +54,7 @@ _VALUE_OVERHEAD_BYTES = 256  # of the interpreter, about, for each
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a key announced itself from, and as what."""
+    """Where a key announced itself from, and with which record."""
 
     address: Address
     record: PeerRecord
@@ -62,7 +62,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class _Promise:
-    """Whoever knows the secret may renew this announcement."""
+    """An announcement that may be renewed by showing the secret."""
 
     target: bytes
     record: PeerRecord
@@ -152,7 +152,8 @@ class RecordStore:
     def refresh(self, secret: bytes, source: Address, now: float) -> bool:
         """Renew the record whose announcer committed itself to this secret.
 
-        The secret is the next commitment: whoever made a chain of hashes goes on along it.
+        The secret is the next commitment: an announcer that made a chain of hashes goes on along
+        it.
         """
         promise = self._promises.get(blake2b(secret), now)
         if promise is None or not self._keep(promise.target, promise.record, source, now):

@@ -31,7 +31,7 @@ class Via:
     """Which of a node's sockets, as its shell counts them.
 
     Two are always there: the server's, which others know, and the client's, which they do not.
-    Those that a hole is punched with come and go.
+    The sockets that holes are punched with come and go.
     """
 
     number: int
@@ -65,7 +65,7 @@ class Call:
 
     @property
     def shows_who_is_down(self) -> bool:
-        """Whether a node is down that does not answer: that it is one packet lost is unlikely."""
+        """Whether silence means that the node is down, and not a lost packet or another node."""
         is_passed_on = not self.is_internal and self.command in BETWEEN_PEERS
         return self.retries > 0 and not is_passed_on
 
@@ -100,7 +100,7 @@ class Delayed:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """A request was repeated often enough."""
+    """A request was repeated often enough, and not answered."""
 
     handle: int
     call: Call
@@ -214,7 +214,7 @@ class RequestTable:
     def receive(
         self, response: Response, source: Address, via: Via, now: float
     ) -> list[RequestOutput]:
-        """Take an answer; of one that nobody asked for, nothing comes."""
+        """Take an answer; one that nobody asked for is ignored."""
         pending = self._by_transaction.get(response.transaction)
         if pending is None or pending.call.to != source or not pending.attempts:
             return []

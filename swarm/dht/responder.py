@@ -1,9 +1,9 @@
 """What others ask of us, answered; a machine.
 
-Whoever wants something stored shows a token that we gave to its host a moment ago, and for records
-a signature over it; what is wrong is met with silence, as by the originals, except for a wrong
-token, which is answered by a fresh one. Nodes that keep no records answer only what dht-rpc itself
-asks, and refuse the rest, naming closer nodes.
+A node that wants something stored shows a token that we gave to its host a moment ago, and for
+records a signature over it; what is wrong is met with silence, as by the originals, except for a
+wrong token, which is answered with a fresh one. Nodes that keep no records answer only what dht-rpc
+itself asks, and refuse the rest, naming closer nodes.
 
 Source: dht-rpc 6.27.0 index.js _onrequest, lib/io.js; hyperdht 6.34.0 index.js onrequest,
 lib/persistent.js.

@@ -9,11 +9,12 @@
 | 3              | server, relay   | request | from server                   |
 | 4              | relay, client   | answer  | reply                         |
 
-All legs carry the transaction of the first, so that the last is an answer to it. Whoever announced
-itself here is passed on to; a client that asks the server itself gets the answer at once.
+All legs carry the transaction of the first, so that the last is an answer to it. What is for a key
+that announced itself here is passed on to it; a client that asks the server itself gets the answer
+at once.
 
 An answer is passed back only to a client whose question was passed on a moment ago, and once: else
-anybody could send anything to anybody through us. The originals pass all of them.
+anybody could send anything to anybody through us. The originals pass all of them back.
 
 Source: hyperdht 6.34.0 lib/router.js.
 """
@@ -128,7 +129,7 @@ class Router:
     ) -> list[Transmit]:
         """The server's answer to a client's message, back the way it came.
 
-        Its socket is one of ours; the relay tells the client which address that has.
+        It leaves through `via`; the relay tells the client which address that socket has.
         """
         asked, message = question.asked, question.message
         request = asked.request
@@ -184,7 +185,7 @@ class Router:
         mode, peer = message.mode, message.peer_address
         match mode:
             case Mode.FROM_CLIENT:
-                # To any address that a client names, but for a key that announced itself here.
+                # To any address that a client names, but only for a key that announced itself here.
                 route = self._records.route(target, asked.now)
                 to = peer or (None if route is None else route.address)
                 if route is None or to is None or not _may_name(asked, to):
@@ -237,7 +238,7 @@ class Router:
         return list(self._send(response.encode(), client, asked, asked.via, asked.now))
 
     def _send(self, data: bytes, to: Address, asked: Asked, via: Via, now: float) -> list[Transmit]:
-        """What is longer than the message that made us send it is taken from an allowance."""
+        """Send, if an allowance covers what is longer than the message that made us send it."""
         if not self._allowance.admit(to[0], asked.size_bytes, len(data), now):
             return []
         self.passed_on += 1

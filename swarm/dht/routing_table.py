@@ -144,9 +144,9 @@ class RoutingTable:
         return nodes[:limit]
 
     def least_recent(self, limit: int) -> list[DhtNode]:
-        """Those that we have not heard of for longest, first."""
+        """The nodes not heard of for longest, in that order."""
         return sorted(self._nodes.values(), key=_heard_at)[:limit]
 
     def most_recent(self, limit: int) -> list[DhtNode]:
-        """Those that we have heard of last, first."""
+        """The nodes heard of last, the latest first."""
         return sorted(self._nodes.values(), key=_heard_at, reverse=True)[:limit]

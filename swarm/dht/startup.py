@@ -6,7 +6,7 @@
 | BOOTSTRAPPING | searching for neighbors, then finding out whether they reach us | both are done |
 | RUNNING       | a node like any other                                           |               |
 
-Whoever turns out to be reachable has another id, and so other neighbors: it searches once more.
+A node that turns out to be reachable has another id, and so other neighbors: it searches once more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Phase(enum.Enum):
 
 
 class Startup:
-    """How far a node is."""
+    """How far a node has come."""
 
     def __init__(self, *, is_persistent: bool, is_firewalled: bool) -> None:
         self.phase = Phase.NEW
@@ -40,7 +40,7 @@ class Startup:
         self._query = query
 
     def takes_probe(self, query: int) -> bool:
-        """Whether whoever answers this query is to be asked if it reaches our server; once."""
+        """Whether the node that answers this query is to be asked to reach our server; once."""
         if query != self._query or not self._is_probe_due:
             return False
         self._is_probe_due = False

@@ -1,4 +1,4 @@
-"""Tokens: whoever sends one back receives at the address it asked from.
+"""Tokens: a node that sends one back has shown that it receives at its address.
 
 A token is the keyed hash of the asker's host. Two keys are good at any time; the newer one signs.
 They change every ROTATION_SECONDS, so a token lives for one to two of these.
@@ -26,7 +26,7 @@ class TokenIssuer:
         self._rotate_at = now + ROTATION_SECONDS
 
     def issue(self, host: str, now: float) -> bytes:
-        """A token for whoever asks from this host, with any port."""
+        """A token for nodes that ask from this host, with any port."""
         self._rotate(now)
         return blake2b(host.encode(), key=self._keys[0])
 

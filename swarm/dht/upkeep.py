@@ -41,7 +41,7 @@ class Upkeep:
         self._refresh_at = now + REFRESH_SECONDS
 
     def used(self, now: float) -> None:
-        """A query ran: it refreshed the table by the way."""
+        """A query ran: it refreshed the table along the way."""
         self._refresh_at = now + REFRESH_SECONDS
 
     def woke_up(self, table: RoutingTable, now: float) -> None:
@@ -67,7 +67,7 @@ class Upkeep:
         )
 
     def node_to_replace(self, row: Sequence[DhtNode], now: float) -> DhtNode | None:
-        """Who of a full row has to prove itself when a newcomer wants in; None: nobody."""
+        """Which node of a full row has to prove itself when a newcomer wants in; None: no node."""
         idle = [node for node in row if node.checked_at < now - TICK_SECONDS]
         oldest = min(idle, key=lambda node: (node.checked_at, node.added_at), default=None)
         if oldest is None:

@@ -1,7 +1,7 @@
 """The queries of a node that are under way: what they ask for, and what they bring; a machine.
 
-Those of its users tell each answer, and the end. The searches of its own, in the background, make
-way for them: two visits at a time as long as anything else is asked.
+Its users are told each answer to their queries, and the end. Its own searches, in the background,
+make way for those: two visits at a time as long as anything else is asked.
 
 Source: dht-rpc 6.27.0 index.js.
 """
@@ -81,12 +81,12 @@ class Walks:
             running.query.hold()
 
     def resume(self, number: int) -> list[WalkOutput]:
-        """Let it go on."""
+        """Let a held query go on."""
         running = self._errands.running(number)
         return [] if running is None else self._run(number, running.query.go_on())
 
     def pace(self, number: int, requests: int) -> None:
-        """So many requests are under way: let a search hurry if they are few."""
+        """Let a search hurry if few `requests` are under way."""
         running = self._errands.running(number)
         if running is not None:
             is_quiet = requests < _QUIET_REQUESTS
@@ -111,7 +111,7 @@ class Walks:
         return self._run(purpose.query, steps)
 
     def _query_of(self, purpose: ForQuery) -> Query:
-        """That of a request which is under way: it ends when its query does."""
+        """The query of a request that is under way: requests end when their query does."""
         running = self._errands.running(purpose.query)
         assert running is not None
         return running.query
