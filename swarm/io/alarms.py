@@ -22,7 +22,7 @@ class Alarms:
         self._scope = trio.CancelScope()
 
     def set(self, number: int, at: float) -> None:
-        """It is due then; `math.inf` for never."""
+        """Make a number due at a time; `math.inf` for never."""
         if at == math.inf and number not in self._queued:
             return  # nothing is kept for what is never due
         self._due[number] = at
@@ -33,7 +33,7 @@ class Alarms:
                 self._scope.deadline = at
 
     def remove(self, number: int) -> None:
-        """It is never due again."""
+        """Make a number due no more."""
         self._due.pop(number, None)
         self._queued.pop(number, None)
 

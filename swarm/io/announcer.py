@@ -1,12 +1,11 @@
 """Keeping a key known at the nodes closest to its hash, and a way open from them to us.
 
-The three closest are told where we are by the announcement itself, and pass on to there what
-clients want of us. They are asked for a sign of life every few seconds, which also keeps our NAT
-open for them; when one is gone, or sees us somewhere else, and every few minutes anyway, all is
-done anew.
+The three closest are told where we are by the announcement itself, and pass on what clients want of
+us. They are asked for a sign of life every few seconds, which also keeps our NAT open for them;
+when one is gone, or sees us somewhere else, and every few minutes anyway, all is done anew.
 
 Source: hyperdht 6.34.0 lib/announcer.js, which does not look at where it is seen: after a router
-got another address nobody comes through until the few minutes are over.
+got another address nobody comes through before the few minutes are over.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ PINGS = 100
 """Between two announcements, when all goes well: five minutes."""
 
 MOVE_SECONDS = 30.0
-"""Between two announcements made since we are seen elsewhere: some routers never settle."""
+"""Between two announcements made because we are seen elsewhere: some routers never settle."""
 
 RETRY_SECONDS = 10.0
 """After an announcement that nobody took."""
@@ -57,9 +56,9 @@ class Announcer:
 
     def __init__(self, dht: Dht, key_pair: KeyPair) -> None:
         self.relays: tuple[RelayPair, ...] = ()
-        """Those that pass on to us, and as what each sees us."""
+        """The nodes that pass messages on to us, and where each sees us."""
         self.announced = trio.Event()
-        """The first announcement is made, whoever took it."""
+        """The first announcement was made, whether or not a node took it."""
         self._dht = dht
         self._key_pair = key_pair
         self._target = peer_target(key_pair.public_key)
@@ -149,7 +148,7 @@ class Announcer:
             return False
         self._moved_at = now
         if not _hosts(alive) & _hosts(self.relays):
-            self._dht.driver.wake_up()  # all say so: where strangers reach us is another place, too
+            self._dht.driver.wake_up()  # all say so: strangers reach us in another place, too
         return True
 
     async def _ping(self, relay: Address, alive: list[RelayPair]) -> None:
@@ -165,7 +164,7 @@ class Announcer:
                 nursery.start_soon(self._unannounce_at, relay)
 
     async def _unannounce_at(self, relay: Address) -> None:
-        """It takes a token first, and what a node does not know it need not forget."""
+        """Get a token first; a node that does not know us has nothing to forget."""
         try:
             response = await self._dht.request(Call(relay, Command.FIND_PEER, target=self._target))
             if response.value and (
@@ -177,7 +176,7 @@ class Announcer:
 
 
 def _hosts(pairs: Sequence[RelayPair]) -> set[str]:
-    """Where these see us."""
+    """The hosts at which these see us."""
     return {pair.peer[0] for pair in pairs}
 
 

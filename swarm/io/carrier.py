@@ -15,7 +15,7 @@ import trio
 from swarm.announcement import Address
 from swarm.io.udp import UdxEndpoint
 
-_BATCH_DATAGRAMS = 128  # received in a row, before others get their turn
+_BATCH_DATAGRAMS = 128  # received before others get their turn
 _MAX_DATAGRAM_BYTES = 2**16
 _BUFFER_BYTES = 2**20
 
@@ -79,7 +79,7 @@ class UdpSocket:
 
 
 class UdxCarrier:
-    """What is not UDX of the traffic of a socket that carries streams, too."""
+    """The datagrams that are not UDX, of a socket that carries streams, too."""
 
     def __init__(self, endpoint: UdxEndpoint) -> None:
         self.endpoint = endpoint

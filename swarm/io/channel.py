@@ -103,7 +103,7 @@ class Channel:
     def set_source(self, take: Source) -> None:
         """Have bulk pulled: `take(max_bytes)` is called when the connection can carry more.
 
-        Until it returns nothing; `wake_source` says that there is more again.
+        That ends when it returns nothing, until `wake_source` says that there is more.
         """
         self._source = take
         self.wake_source()
@@ -133,7 +133,7 @@ class Channel:
         return messages
 
     def _take_bulk(self, max_bytes: int) -> Sequence[Message]:
-        """The next of the source; none also when the channel is not open any more."""
+        """The next messages of the source; none when the channel is not open any more."""
         self._is_queued = False
         if self._source is None or self._state is not _State.OPEN:
             return ()
@@ -152,7 +152,7 @@ class Channel:
             self._arrival.set()
 
     def _arrived(self, messages: list[Message]) -> int:
-        """Add to the inbox; what that counts."""
+        """Add to the inbox; returns the bytes that this counts."""
         self._inbox += messages
         size = MESSAGE_OVERHEAD_BYTES * len(messages)
         for _, payload in messages:

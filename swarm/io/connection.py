@@ -36,7 +36,7 @@ SILENCE_SECONDS = 7.0
 network or its power. TCP alone would wait for a minute; and once the network is back it goes on
 only at its next repetition, which is as far away as the cut was long."""
 
-_GRACE_SECONDS = 1.0  # who slept finds everybody silent: what waits unread comes first
+_GRACE_SECONDS = 1.0  # after sleep everybody seems silent: what waits unread comes first
 
 _RETRY_SECONDS = 1.0  # until the next look at a connection that is busy sending
 
@@ -88,7 +88,7 @@ class Connection:
         return self._is_welcome
 
     def note_welcome(self) -> None:
-        """Each end has let the other in: however soon this ends, it is dialed again a second later.
+        """Each end has let the other in: however soon it ends, the remote is dialed a second later.
 
         Else a remote that hangs up at once, again and again, is taken for one that wants nobody.
         """
@@ -101,7 +101,7 @@ class Connection:
 
     @property
     def remote_address(self) -> str:
-        """Where that leads to first, as `host:port`; empty if nobody knows."""
+        """The first hop of that way, as `host:port`; empty if nobody knows."""
         return self._route.address
 
     @property
@@ -111,7 +111,7 @@ class Connection:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether what was sent does not arrive, as far as is known: over TCP, on Linux."""
+        """Whether what was sent does not arrive; known only over TCP, on Linux."""
         return is_stuck(self._stream)
 
     @property
@@ -160,7 +160,7 @@ class Connection:
         return messages
 
     async def wait_confirmed(self) -> bool:
-        """Whether the remote has sent something, be it a keep-alive; False when it hung up.
+        """Whether the remote has sent something, if only a keep-alive; False when it hung up.
 
         To be called before anybody receives.
         Cancel: nothing is lost.
@@ -173,7 +173,7 @@ class Connection:
         return True
 
     async def aclose(self) -> None:
-        """Hang up; whoever waits in `send` or `receive` gets trio.ClosedResourceError.
+        """Hang up; a task that waits in `send` or `receive` gets trio.ClosedResourceError.
 
         Cancel: hangs up all the same.
         """
@@ -200,7 +200,7 @@ class Connection:
         await self._carry_out(outputs)
 
     def _silent_at(self) -> float:
-        """When a remote that is not heard until then is gone; never while nobody reads."""
+        """When a remote that was not heard by then is gone; never while nobody reads."""
         return max(self._reading_since, self._last_received_at) + self._patience
 
     async def _shake_hands(self) -> None:
@@ -215,13 +215,14 @@ class Connection:
                 return
         except trio.BrokenResourceError as error:
             raise HandshakeFailed("the connection broke during the handshake") from error
-        # Also when all that was missing is that somebody takes what we have to say.
+        # Also when only the sending of what we have to say was not finished.
         raise HandshakeFailed(f"no handshake within {HANDSHAKE_SECONDS:g} s")
 
     async def _keep_alive(self) -> None:
         """Say something when nobody else did for a while."""
         while (deadline := self._machine.deadline) is not None:
-            # While an initiator waits for the remote's header that is far away, and then it is not.
+            # While an initiator waits for the remote's header the deadline is far off; then it is
+            # not.
             await trio.sleep_until(min(deadline, trio.current_time() + KEEP_ALIVE_SECONDS))
             try:
                 self._send_lock.acquire_nowait()
@@ -231,7 +232,7 @@ class Connection:
             try:
                 await self._carry_out(self._machine.advance(trio.current_time()))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # whoever reads learns it too
+                return  # the reader learns it too
             except MalformedPacket:  # the remote's header never came
                 await self.aclose()
                 return
@@ -239,7 +240,7 @@ class Connection:
                 self._send_lock.release()
 
     async def _watch_silence(self) -> None:
-        """Hang up when a remote is not heard any more that used to keep alive."""
+        """Hang up on a remote that used to keep alive and is not heard any more."""
         while True:
             silent_at = self._silent_at()
             if silent_at <= trio.current_time():
@@ -278,9 +279,9 @@ async def open_connection(
 ) -> AsyncIterator[Connection]:
     """Exchange keys over a stream, and keep it alive until the body ends; then hang up.
 
-    `route` is the way that the stream takes, TCP if not given; whoever made the stream may change
-    it. `handshake` is what was agreed on before there was a stream. `max_message_bytes` bounds what
-    the remote may send in one message. Takes over the stream.
+    `route` is the way that the stream takes, TCP if not given; its maker may change it. `handshake`
+    is what was agreed on before there was a stream. `max_message_bytes` bounds what the remote may
+    send in one message. Takes over the stream.
 
     Raises: HandshakeFailed.
     Cancel: hangs up.

@@ -1,4 +1,4 @@
-"""Those of whom nobody knows yet what they are: there may be so many at once."""
+"""Newcomers of which nobody knows yet what they are: only so many are let in at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 
 
 class Place:
-    """One of them, whose block goes on after `leave`, and else ends when others need the room."""
+    """One newcomer: its block ends when others need the room, unless it has called `leave`."""
 
     def __init__(self, places: dict[Place, None], host: str) -> None:
         self.host = host
@@ -23,12 +23,12 @@ class Place:
         return self.scope.cancel_called
 
     def leave(self) -> None:
-        """It is known what this is."""
+        """It is known what this is: it takes up no more room."""
         self._places.pop(self, None)
 
 
 class Crowd:
-    """One more ends the oldest of the host that has most: whoever opens hundreds is in its own way.
+    """One too many ends the oldest of the host that has most: a flood is in its own way.
 
     `most` may be changed, and counts when the next one comes.
     """

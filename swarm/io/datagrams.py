@@ -22,7 +22,7 @@ from swarm.udx.path import Address
 Datagram = tuple[bytes, Address]
 
 BATCH_DATAGRAMS = 256
-"""How many are received in a row, before others get their turn."""
+"""How many are received before others get their turn."""
 
 MAX_OUTBOX_BYTES = 2**21
 """Datagrams that the system had no room for; more are dropped, which streams notice as loss."""
@@ -153,7 +153,7 @@ class DatagramSocket:
             self.socket.setsockopt(level, name, usual)
 
     def link_mtu(self, address: Address, limit: int) -> int:
-        """What the first link to an address carries, at most `limit`, also when unknown."""
+        """What the first link to an address carries, at most `limit`, and that if unknown."""
         if sys.platform != "linux":
             return limit
         level, name = (
@@ -210,7 +210,7 @@ class DatagramSocket:
 
 
 class DatagramOutbox:
-    """What leaves through a socket, in order, also when the system has no room for a while."""
+    """What leaves through a socket, in order, even when the system has no room for a while."""
 
     def __init__(self, socket: DatagramSocket) -> None:
         self.sent = 0

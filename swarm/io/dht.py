@@ -76,7 +76,7 @@ class Dht:
 
     def __init__(self, driver: DhtDriver) -> None:
         self.driver = driver
-        """What runs it; for what connects peers."""
+        """What runs it; for the modules that connect peers."""
 
     @property
     def address(self) -> Address:
@@ -145,7 +145,7 @@ class Dht:
         clear: bool = False,
         remembered: Sequence[Address] = (),
     ) -> Stored:
-        """Tell the table that a key has to do with a topic; for 20 minutes, then say it again.
+        """Announce a key under a topic, for 20 minutes; then do it again.
 
         For `peer_target` of the key itself, this is how others find a way to it. With `clear`, an
         older record is taken back first: needed when the relays have changed.
@@ -272,8 +272,8 @@ async def open_dht(
     """Take part in the table until the body ends.
 
     `bootstrap` are `HOST:PORT` or `IP@NAME:PORT`, whose name is looked up when nobody answers at
-    the address. Binds the first free of a few ports from `port` on. A node asks only, unless its
-    `role` is another; `is_open` says that strangers can reach it, which else it finds out.
+    the address. Binds the first free of a few ports from `port` on. A node only asks, unless `role`
+    says otherwise; `is_open` says that strangers can reach it, which it finds out otherwise.
     `carriers`, the server's and the client's, replace sockets of its own.
 
     Raises: OSError when nothing can be bound, ValueError for a malformed bootstrap node.

@@ -67,7 +67,7 @@ class PeerQuestions:
         self._arrived.set()
 
     async def receive(self) -> PeerAsked:
-        """The next one. Cancel: nothing is lost."""
+        """The next question. Cancel: nothing is lost."""
         while not self._waiting:
             await self._arrived.wait()
         return self._waiting.popleft()
@@ -161,7 +161,7 @@ class DhtDriver:
         return peer_target(public_key) in self._questions
 
     def answer(self, question: PeerAsked, sealed: bytes, via: Via | None = None) -> None:
-        """Answer a handshake or a punch, through another socket than it came to if given."""
+        """Answer a handshake or a punch, through `via` if given, else the socket it came to."""
         self._carry_out(self.engine.answer(question, sealed, trio.current_time(), via))
 
     @contextmanager
@@ -230,7 +230,7 @@ class DhtDriver:
     async def _keep_time_until_cancelled(self) -> None:
         try:
             await self._keep_time()
-        finally:  # those that read the sockets are cancelled, too
+        finally:  # the tasks that read the sockets are cancelled, too
             self._is_stopped = True
             for scope in self._farewells:
                 scope.cancel()
@@ -242,7 +242,7 @@ class DhtDriver:
             with trio.move_on_at(self._deadline):
                 await self._deadline_moved.wait()
             now = trio.current_time()
-            # The monotonic clock stands still while the machine sleeps, that of the wall does not.
+            # The monotonic clock stands still while the machine sleeps, the wall clock does not.
             clocks_apart = time.time() - now
             if clocks_apart - awake > SLEEP_SECONDS:
                 _log.info("woke up after %.0f s of sleep", clocks_apart - awake)
@@ -308,12 +308,12 @@ class DhtDriver:
 
 
 async def _resolve(nodes: Sequence[BootstrapNode]) -> list[Address]:
-    """The addresses that the names of these nodes have now; none for those that have none."""
+    """The addresses that the names of these nodes have now; names without one are left out."""
     found: list[Address] = []
     for node in nodes:
         try:
             infos = await trio.socket.getaddrinfo(node.name, node.port, family=socket.AF_INET)
-        except (OSError, UnicodeError) as error:  # the latter: it can be no name at all
+        except (OSError, UnicodeError) as error:  # the latter: it cannot be a name
             _log.warning("no address for bootstrap node %s: %s", node.name, error)
             continue
         found.append((str(infos[0][4][0]), node.port))

@@ -1,4 +1,4 @@
-"""Dialing whom the peer book names, by whichever way it names."""
+"""Dialing the peers that the book names, in the way that it names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from swarm.peer_book import Dial, PeerBook
 from swarm.reach import Reach, Route
 
 MAX_DIALS = 32
-"""Dials under way at once, unless something else is said: nodes that do not answer take seconds
+"""Dials under way at once, unless set otherwise: nodes that do not answer take seconds
 each, and hold up nobody else."""
 
 _log = logging.getLogger("beemesh.swarm")
@@ -73,7 +73,7 @@ class Dialer:
                     await self._changes.wait_for_dialer()
 
     async def _dial(self, planned: Dial, scope: trio.CancelScope) -> None:
-        """Connect to one peer, which `scope` ends, and serve the connection to its end."""
+        """Connect to one peer, unless `scope` is cancelled, and serve the connection to its end."""
         self._sessions.counters.dials += 1
         try:
             with scope:
@@ -139,5 +139,5 @@ async def _open_stream(planned: Dial) -> tuple[trio.abc.Stream, Route]:
 
 
 def choose_relay(relays: Sequence[bytes], entropy: Entropy) -> bytes | None:
-    """Another one each time, so that they share the work."""
+    """One at random, so that they share the work."""
     return relays[int.from_bytes(entropy(4), "little") % len(relays)] if relays else None

@@ -70,11 +70,11 @@ class DirectSearch:
 
     @property
     def way(self) -> Way | None:
-        """What was found; None while nothing is."""
+        """The way that was found; None before that."""
         return self._way
 
     async def wait_way(self) -> Way | None:
-        """What was found; None when there is no way, see `error`.
+        """The way that was found; None when there is none, see `error`.
 
         Cancel: nothing changes.
         """
@@ -82,7 +82,7 @@ class DirectSearch:
         return self._way
 
     async def run(self) -> None:
-        """Search; to the end."""
+        """Search to the end."""
         try:
             self._way = await self._search()
         except (CannotPunch, PeerUnreachable) as error:
@@ -130,7 +130,7 @@ class DirectSearch:
         raise errors[-1]
 
     def _neighbor_address(self) -> Address | None:
-        """Where it is if it is in a network of ours: whoever sees us both sees one host."""
+        """Where the server is if it is in a network of ours: the relay sees one host for both."""
         introduced = self._introduced
         if introduced.client[0] != introduced.server[0]:
             return None
@@ -158,7 +158,7 @@ class DirectSearch:
 
 
 def is_reachable(introduced: Introduced) -> bool:
-    """Whether there is an address of the server's that should let us in."""
+    """Whether the server has an address that should let us in."""
     punch = introduced.offer.punch
     can_punch = punch is not None and bool(punch.relays)
     return not introduced.is_relayed or introduced.offer.nat is NatKind.OPEN or not can_punch
@@ -179,7 +179,7 @@ async def open_direct_search(
 ) -> AsyncIterator[DirectSearch]:
     """Search until there is a way; the socket that it leads through lives until the body ends.
 
-    What comes by way of `meeting` is no way.
+    What comes through the relay of `meeting` is not a way.
     Cancel: closes what was opened for it.
     """
     takes_punch = not is_reachable(introduced) and sockets.public_address is None

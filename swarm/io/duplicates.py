@@ -5,7 +5,7 @@ up, or confirms by a first message, and only then the other end lets the first g
 dial each other at once, the connection that the one with the larger key dialed wins. A second one
 that was dialed because the first is stuck takes its place.
 
-Source: hyperswarm 4.17.2 index.js _handleServerConnection, which replaces a live connection by a
+Source: hyperswarm 4.17.2 index.js _handleServerConnection, which replaces a live connection with a
 second one in any case; waiting for the first message is compatible with it and costs no transfer.
 """
 
@@ -41,7 +41,7 @@ class Session:
         self.done = trio.Event()
 
     def look(self) -> bool | None:
-        """Whether it is stuck; None when nothing was sent of late, and it was not."""
+        """Whether it is stuck; None when nothing was sent of late, and it was not stuck."""
         sent = self.connection.statistics().bytes_sent
         if sent != self._bytes_sent:
             self._bytes_sent, self._looks_left = sent, LOOKS

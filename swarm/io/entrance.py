@@ -17,14 +17,14 @@ from swarm.reach import Reach, Route
 from swarm.secret_stream import HANDSHAKE_SECONDS
 
 MAX_UNPROVEN_CONNECTIONS = 128
-"""Incoming connections that have not finished their handshake. So many nodes of a data center,
-which may be one host for us, start at the same moment and need not come again."""
+"""Incoming connections that have not finished their handshake. As many nodes of a data center,
+which may be one host for us, can start at the same moment and need not come again."""
 
 _log = logging.getLogger("beemesh.swarm")
 
 
 class Entrance:
-    """Proves who comes in; those who do are admitted to the sessions."""
+    """Has newcomers prove their keys; those that do are admitted to the sessions."""
 
     def __init__(self, key_pair: KeyPair, sessions: Sessions, changes: Changes) -> None:
         self._key_pair = key_pair
@@ -58,9 +58,9 @@ class Entrance:
 
 
 async def _open_inner(stream: trio.SocketStream) -> tuple[trio.abc.Stream, Reach]:
-    """The stream that the peer's words are in.
+    """The stream that has the peer's words.
 
-    Raises: trio.BrokenResourceError when it never says any.
+    Raises: trio.BrokenResourceError when the peer says nothing.
     """
     with trio.move_on_after(HANDSHAKE_SECONDS):
         # A peer begins with the length of its first frame, 32, and HTTP with a letter.
@@ -73,5 +73,5 @@ async def _open_inner(stream: trio.SocketStream) -> tuple[trio.abc.Stream, Reach
 
 
 async def peek(stream: trio.SocketStream) -> bytes:
-    """The first byte, which stays unread; none when there is none. Cancel: nothing is lost."""
+    """The first byte, which stays unread; empty when there is none. Cancel: nothing is lost."""
     return await stream.socket.recv(1, trio.socket.MSG_PEEK)

@@ -39,7 +39,7 @@ MAX_REMEMBERED_RELAYS = 1024
 
 @dataclass(frozen=True, slots=True)
 class NatReport:
-    """What is between a socket and the world, as that many nodes see it."""
+    """What is between a socket and the world, as `samples` nodes see it."""
 
     kind: NatKind
     addresses: tuple[Address, ...]
@@ -69,7 +69,7 @@ class HyperDht:
         return dict(self._relays)
 
     async def examine_nat(self) -> NatReport:
-        """Ask a few nodes as what a fresh socket appears to them.
+        """Ask a few nodes how a fresh socket appears to them.
 
         Raises: OSError when there is no socket to be had.
         Cancel: closes it.
@@ -96,10 +96,10 @@ class HyperDht:
     ) -> None:
         """Run the handler for everyone who connects to this key, until cancelled.
 
-        `firewall` says of a remote key whether it is let in, before it is answered anything.
-        `relay_through` is the key of a blind relay that clients behind NATs are met at until there
-        is a better way, or chooses one for each of them. What the network does to a connection may
-        leave the handler as an exception.
+        `firewall` says of a remote key whether it is let in, before it gets any answer.
+        `relay_through` is the key of a blind relay at which clients behind NATs are met until there
+        is a better way, or chooses one for each of them. Exceptions that the network causes may
+        leave the handler.
 
         Raises: ValueError when the key is served already.
         Cancel: ends the connections, and takes the announcement back.
@@ -142,7 +142,7 @@ class HyperDht:
     def _connect_to_relay(
         self, public_key: bytes, key_pair: KeyPair
     ) -> AbstractAsyncContextManager[Connection]:
-        """By way of no other: else whoever answers for it could send us on and on."""
+        """By way of no other relay: else the one that answers could send us on and on."""
         return self._connect(public_key, key_pair, (), None, None)
 
     @asynccontextmanager

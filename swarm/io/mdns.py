@@ -30,7 +30,7 @@ _SALT_SECONDS = 3600.0
 _WATCH_SECONDS = 30.0  # zeroconf does not notice new interfaces: we look, and start it again
 _RETRY_SECONDS = 1.0
 _RESOLVE_MS = 2000
-_RESOLVE_AGAIN_SECONDS = 5.0  # after a name did not answer: whoever announced it does so rarely
+_RESOLVE_AGAIN_SECONDS = 5.0  # after a name did not answer: its owner announces it rarely
 _CLOSE_SECONDS = 3.0
 _MAX_ADDRESSES = 8  # of one neighbor
 _THREADS = 4
@@ -186,8 +186,8 @@ class Mdns:
                 await self._names_changed.wait()
                 names, self._names = self._names, {}
                 for name, is_present in names.items():
-                    # What an earlier look brings would arrive after this news, and be older.
-                    # The goodbye of a neighbor would be undone by it.
+                    # What an earlier look brings would arrive after this news, and be older: it
+                    # would undo the goodbye of a neighbor.
                     earlier = self._resolving.pop(name, None)
                     if earlier is not None:
                         earlier.cancel()

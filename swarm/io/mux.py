@@ -51,10 +51,11 @@ BULK_BYTES = 2**18
 """What the writer pulls from sources per wake-up: control messages wait behind no more."""
 
 FIRST_BULK_BYTES = 2**13
-"""What is taken of the sources at first when nothing was to send: the remote begins with it while
-we prepare the rest. Then half as much again each time, and so much more at least, up to BULK_BYTES:
-a remote that verifies what comes takes a little longer for it than we do, and is to have the next
-when it is done. With twice as much each time it waited for the third and the fourth."""
+"""What is taken from the sources at first, after there was nothing to send: the remote begins with
+it while we prepare the rest. Then half as much again each time, at least this much more, up to
+BULK_BYTES: a remote that verifies what comes takes a little longer for it than we do, and is to
+have the next when it is done. With twice as much each time it waited for the third and the
+fourth."""
 
 _TURN_BYTES = 2**16  # what one source gives before the next one has its turn
 _CLOSE_SECONDS = 2.0  # for what is queued when the body ends
@@ -108,9 +109,9 @@ class MuxHandle:
     ) -> Channel:
         """Open a channel, and wait until the remote has opened it too.
 
-        Our open leaves at once, and right behind it the messages `early`, which the remote reads
-        whoever it is. Messages that the remote sent with its own wait in the channel.
-        `aliases` are other names by which the remote may know the protocol.
+        Our open leaves at once, and right behind it the messages `early`, which any remote gets to
+        read. Messages that the remote sent with its own wait in the channel. `aliases` are other
+        names by which the remote may know the protocol.
 
         Raises: ChannelRejected, trio.EndOfChannel when the connection ends first.
         Cancel: closes it.
@@ -134,7 +135,7 @@ class MuxHandle:
         """The remote's opens that have no counterpart here, from now on.
 
         Opens of protocols for which this was not called, and that `open_mux` was not told of,
-        are rejected at once. Answer every one: too many that wait stop the connection.
+        are rejected at once. Answer every one: too many that wait stall the connection.
         """
         opens = self._remote_opens.get(protocol)
         if opens is None or opens._is_closed:
@@ -291,7 +292,7 @@ class MuxHandle:
                 self._flushed.set()
 
     def _pull_bulk(self, messages: list[tuple[int, int, bytes]], budget: int) -> bool:
-        """Add messages of the sources, in turns, up to about so many bytes; whether they did."""
+        """Add messages of the sources, in turns, about so many bytes; whether that many came."""
         while budget > 0 and self._sources:
             channel = self._sources.popleft()
             taken = channel._take_bulk(min(budget, _TURN_BYTES))
@@ -323,7 +324,7 @@ class MuxHandle:
 
 
 def _next_turn(turn_bytes: int) -> int:
-    """What is taken of the sources after a turn of so much that they filled."""
+    """The size of the next turn, after one of this size that the sources filled."""
     return min(turn_bytes + max(turn_bytes // 2, FIRST_BULK_BYTES), BULK_BYTES)
 
 

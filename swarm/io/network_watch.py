@@ -1,8 +1,8 @@
 """Noticing that this machine is on another network, or was asleep.
 
-What counts is which addresses it has, and as which it would speak to the world. Linux says when
-to look again, by its routing socket; elsewhere it is looked every few seconds. That it slept shows
-in two clocks: the monotonic one stands still meanwhile, that of the wall does not.
+What counts is which addresses it has, and from which it would speak to the world. Linux says
+through its routing socket when to look again; elsewhere we look every few seconds. Sleep shows in
+two clocks: the monotonic one stands still meanwhile, the wall clock does not.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SETTLE_SECONDS = 1.0
 """An interface that comes up changes several times."""
 
 SLEEP_SECONDS = 15.0
-"""By which the clocks may drift apart: stepping a clock is no sleep worth mentioning."""
+"""How far the clocks may drift apart: stepping a clock is no sleep worth mentioning."""
 
 _ADDRESS_AND_ROUTE_GROUPS = 0x10 | 0x40 | 0x100 | 0x400
 _SOMEWHERE = ("192.0.2.1", 9)  # of a network for examples; nothing is sent there
 _log = logging.getLogger("beemesh.swarm")
 
 Fingerprint = tuple[tuple[str, ...], str]
-"""Our addresses, and the one that we would speak to the world with."""
+"""Our addresses, and the one from which we would speak to the world."""
 
 
 class NetworkChange(enum.Enum):
@@ -81,7 +81,7 @@ class NetworkWatch:
                 before = now
 
     def _look(self) -> Fingerprint | None:
-        """None when it cannot be told just now: asking the system takes a file, too."""
+        """None when it cannot be told just now: asking the system takes a file descriptor, too."""
         try:
             return self._read()
         except OSError:
@@ -94,7 +94,7 @@ class NetworkWatch:
 
 
 def read_fingerprint() -> Fingerprint:
-    """As this machine is now. Addresses that only mean something on a link are left out."""
+    """The fingerprint now. Addresses that only mean something on a link are left out."""
     addresses = {
         str(ip.ip if ip.is_IPv4 else ip.ip[0])
         for adapter in ifaddr.get_adapters()
@@ -115,7 +115,7 @@ def _speaking_as() -> str:
 
 @contextlib.contextmanager
 def _open_routing_socket() -> Iterator[socket.socket | None]:
-    """What Linux tells changes of addresses and routes by; None elsewhere, or where we may not."""
+    """Where Linux tells of changed addresses and routes; None elsewhere, or where we may not."""
     if sys.platform != "linux":
         yield None
         return
@@ -126,7 +126,7 @@ def _open_routing_socket() -> Iterator[socket.socket | None]:
         return
     with routing:
         routing.setblocking(False)
-        with contextlib.suppress(OSError):  # then it is only looked every few seconds
+        with contextlib.suppress(OSError):  # then we only look every few seconds
             routing.bind((0, _ADDRESS_AND_ROUTE_GROUPS))
         yield routing
 
@@ -139,7 +139,7 @@ async def _wait_event(routing: socket.socket | None) -> None:
 
 
 def _drain(routing: socket.socket | None) -> None:
-    """What exactly has changed is not looked at: it may be incomplete when it came too fast."""
+    """What exactly has changed is not read: reports that come too fast may be incomplete."""
     if routing is None:
         return
     with contextlib.suppress(BlockingIOError):

@@ -1,8 +1,8 @@
 """Connecting to a public key, wherever it is.
 
 The nodes that know the way pass our handshake on, several at a time; the first genuine answer
-counts. Then a direct way and one through a blind relay, if one of us named such, are looked for at
-the same time. The first that is found is taken; a direct one replaces the relay's later, too.
+counts. Then a direct way and one through a blind relay, if one of us named one, are looked for at
+the same time. The first that is found is taken; a direct one still replaces the relay's later.
 
 Source: hyperdht 6.34.0 lib/connect.js.
 """
@@ -42,7 +42,7 @@ from swarm.io.way import leave_relay
 from swarm.reach import Reach, Route
 
 PARALLEL_TRIES = 3
-"""Nodes that were given, asked together."""
+"""How many of the given nodes are asked together."""
 
 PATIENCE_SECONDS = 0.5
 """For a node to pass our handshake on and bring an answer, before another is asked as well."""
@@ -106,10 +106,10 @@ class PeerDial:
     # Finding a way to the server.
 
     async def _find(self, noise: CallerNoise, relays: Sequence[Address]) -> Introduced:
-        """Ask through nodes that are given, then through those that the table knows.
+        """Ask through the nodes that are given, then through those that the table knows.
 
-        Whoever is asked has a moment to itself before others are asked as well: most of the time
-        that is enough, and neither they nor the rest of the way have to be bothered.
+        The nodes asked have a moment to themselves before others are asked as well: most of the
+        time that is enough, and neither the others nor the rest of the way have to be bothered.
         """
         tries = _Tries(self, noise)
         async with trio.open_nursery() as nursery:
@@ -174,7 +174,7 @@ class PeerDial:
         search: DirectSearch,
         meeting: RelayMeeting | None,
     ) -> Route:
-        """Take whatever there is first: a way, or the one through the relay."""
+        """Take what is there first: a direct way, or the one through the relay."""
         ways: list[Callable[[], Awaitable[object]]] = [search.wait_way]
         if meeting is not None:
             ways.append(meeting.wait_leg)
@@ -248,5 +248,5 @@ async def _improve(
     try:
         await leave_relay(stream, remote_id, way, meeting.address, route)
     except (trio.BrokenResourceError, trio.ClosedResourceError, RuntimeError):
-        return  # the stream is over, as whoever reads it learns
+        return  # the stream is over, as its reader learns
     meeting.leave()

@@ -52,8 +52,8 @@ MAX_MEETINGS = 256
 """Clients that are on their way at the same time; for one more, one is given up."""
 
 MAX_ROUNDS = 16
-"""Of one punch that wait to be answered at the same time; more are not. An honest client says one
-after the other, each at most four times."""
+"""Rounds of one punch that wait for an answer at the same time; further ones get none. An honest
+client says one after the other, each at most four times."""
 
 MAX_NAMED_RELAYS = 2
 """Relays that clients of one host have named, and that we are on the way to: each takes a walk
@@ -76,7 +76,7 @@ _log = logging.getLogger("beemesh.dht")
 
 PeerHandler = Callable[[Connection], Awaitable[None]]
 PeerFirewall = Callable[[bytes], bool]
-"""Whether a remote public key may connect; asked before it is answered anything."""
+"""Whether a remote public key may connect; asked before it gets any answer."""
 
 ChooseRelay = Callable[[], bytes | None]
 """The key of a blind relay to meet the next client at, if need be."""
@@ -103,7 +103,7 @@ class PeerServerStatistics:
     meetings: int
     connections: int
     refused: int
-    """By the firewall, or since there were too many: those that were given up, too."""
+    """By the firewall, or because there were too many; those that were given up, too."""
     malformed: int
     relays: int
 
@@ -143,7 +143,7 @@ class PeerServer:
         return self._announcer.relay_addresses
 
     async def wait_announced(self) -> None:
-        """Return when the first announcement is over, whoever took it.
+        """Return when the first announcement is over, whether or not a node took it.
 
         Cancel: nothing changes.
         """
@@ -198,7 +198,7 @@ class PeerServer:
         )
 
     async def _receive_visitor(self, visitor: Visitor, question: PeerAsked) -> None:
-        """Answer one visitor, and serve it when it comes through; to the end."""
+        """Answer one visitor, and serve it to the end when it comes through."""
         try:
             with self._on_their_way.place(visitor.host) as place:
                 async with AsyncExitStack() as stack:
@@ -247,7 +247,7 @@ class PeerServer:
             await self._handler(connection)
 
     async def _prepare_punch(self, meeting: _Meeting, stack: AsyncExitStack) -> None:
-        """Have a socket that the relay shows to the client, unless it may be our neighbor."""
+        """Open a socket; the relay shows it to the client, unless that may be our neighbor."""
         visitor = meeting.visitor
         meeting.punch = await stack.enter_async_context(
             open_hole_punch(self._sockets, is_initiator=False, remote_nat=visitor.offer.nat)
@@ -260,11 +260,12 @@ class PeerServer:
             meeting.via = meeting.punch.via
 
     async def _go_to_relay(self, meeting: _Meeting, stack: AsyncExitStack) -> None:
-        """Wait at a blind relay, ours or else the client's, in case that nothing else works.
+        """Wait at a blind relay, ours or else the client's, in case nothing else works.
 
-        One that this node is itself is no third place: whoever reaches it reaches us. To dial it
-        would make us a visitor of our own, for whom we would dial it, and so on. And who comes to
-        us as to a relay is not there: two that name each other would go on and on for one client.
+        A relay that is this node itself is no third place: whoever reaches it reaches us. To dial
+        it would make us a visitor of our own, for whom we would dial it, and so on. And for a
+        visitor that comes to us as to a relay we go to none: two that name each other would go on
+        and on for one client.
         """
         if meeting.visitor.offer.shuns_relays:
             return
@@ -284,7 +285,7 @@ class PeerServer:
         )
 
     def _named_relays(self, host: str) -> int:
-        """To how many relays we are on the way since clients of this host have named them."""
+        """How many relays we are on the way to because clients of this host have named them."""
         return sum(
             meeting.visitor.host == host
             and meeting.through is None
@@ -314,7 +315,7 @@ class PeerServer:
     ) -> Route:
         """Connect the stream, to where the client is or to where it comes from.
 
-        Where it is by what its relay says is not enough: the two may be one, and name a victim.
+        What its relay says of where it is does not suffice: the two may be one, and name a victim.
         """
         visitor, stream = meeting.visitor, meeting.stream
         assert visitor.offer.stream is not None
@@ -363,7 +364,7 @@ class PeerServer:
                 )
                 relay.leave()
         except (trio.BrokenResourceError, trio.ClosedResourceError, RuntimeError):
-            pass  # the stream is over, as whoever reads it learns
+            pass  # the stream is over, as its reader learns
         finally:
             self._meetings.pop(visitor.id, None)
         if route.reach is Reach.RELAYED and meeting.punch is not None:
@@ -478,7 +479,7 @@ async def _wait_contact(meeting: _Meeting, scope: trio.CancelScope) -> tuple[Udx
 
 
 async def _wait_better_way(meeting: _Meeting, relay: Address) -> Way:
-    """Where the client shows up besides; what others send who have guessed an id is no way."""
+    """Where else the client shows up; what others send, having guessed an id, is not a way."""
     visitor = meeting.visitor
     hosts = {visitor.client[0], *(host for host, _ in visitor.offer.addresses)}
     while True:

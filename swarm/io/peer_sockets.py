@@ -39,7 +39,7 @@ class RandomPunches:
         return not self.is_running and not is_soon
 
     def begin(self) -> bool:
-        """Whether one may begin now; then tell its `end`."""
+        """Whether one may begin now; then call `end` after it."""
         if not self.is_free:
             return False
         self.is_running = True
@@ -83,7 +83,7 @@ class PeerSockets:
 
 
 def list_hosts() -> Sequence[str]:
-    """Our IPv4 addresses, those of the machine itself left out."""
+    """Our IPv4 addresses, except those of loopback."""
     return [
         str(ip.ip)
         for adapter in ifaddr.get_adapters()

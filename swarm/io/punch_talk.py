@@ -1,4 +1,4 @@
-"""What a client says to a server before both punch holes into their NATs.
+"""What a client says to a server before both punch holes in their NATs.
 
 Source: hyperdht 6.34.0 lib/connect.js probeRound, roundPunch.
 """
@@ -85,7 +85,7 @@ class PunchTalk:
             await trio.sleep(UNDECIDED_SECONDS)
         is_settled = await self._punch.analyze(may_reopen=False)
         if not is_settled and await self._punch.analyze(may_reopen=True):
-            is_settled = not may_repeat  # from a new socket: the server has not heard of it yet
+            is_settled = not may_repeat  # a new socket: the server has not heard of it yet
         is_known = machine.remote_nat is not NatKind.UNKNOWN and heard.token is not None
         if may_repeat and not (is_settled and is_known):
             return await self._probe(may_repeat=False)
@@ -132,10 +132,10 @@ class PunchTalk:
         try:
             reply = PeerHolepunch.decode(answered.response.value or b"")
         except DecodeError:
-            raise CannotPunch("a relay answers what makes no sense") from None
+            raise CannotPunch("a relay's answer makes no sense") from None
         heard = self._box.unseal(reply.sealed)
         if reply.mode is not Mode.REPLY or heard is None:
-            raise CannotPunch("a relay answers what is not the server's")
+            raise CannotPunch("a relay's answer is not the server's")
         if heard.error != PeerError.NONE:
             raise CannotPunch(f"the server gave up with error {heard.error}")
         is_echo = self._box.is_token(heard.remote_token, server) and said.token is not None

@@ -1,7 +1,7 @@
 """The sockets of a hole punch, and their clock.
 
-Each attempt has a socket of its own, which a few nodes of the table say how they see. It lives as
-long as the connection that comes of it.
+Each attempt has a socket of its own; a few nodes of the table say how they see it. It lives as long
+as the connection that comes of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from swarm.io.tasks import Wakeup, open_background_nursery
 from swarm.io.udp import UdxEndpoint, open_udx_endpoint
 
 MAX_REOPENS = 3
-"""New sockets that are tried when the NAT is not to be understood, as on a phone."""
+"""New sockets that are tried while the NAT cannot be understood, as on a phone."""
 
 _PROBE = b"\0"
 _SKIPPED_NODES = 5
@@ -101,7 +101,7 @@ class HolePunch:
         return not self.machine.is_unstable
 
     def start(self) -> bool:
-        """Begin to punch; False when it is hopeless, or others are at it."""
+        """Begin to punch; False when it is hopeless, or another punch is at it."""
         if self.machine.is_punching:
             return True
         strategy = self.machine.strategy
@@ -166,7 +166,7 @@ class HolePunch:
             self._carry_out(self.machine.advance(trio.current_time()))
 
     async def open_first(self) -> None:
-        """Have socket 0, and find out how the world sees it."""
+        """Open socket 0, and find out how the world sees it."""
         await self._nursery.start(self._run_first)
 
     async def _serve(self, index: int, endpoint: UdxEndpoint, via: Via) -> None:
@@ -208,7 +208,7 @@ class HolePunch:
                     nursery.cancel_scope.cancel()
 
     async def _sample(self, via: Via, sampled: trio.Event) -> None:
-        """Ask nodes of the table as what our socket appears to them; twice if need be."""
+        """Ask nodes of the table how our socket appears to them; twice if need be."""
         nat = self.machine.nat
         nodes = list(self._sockets.dht.driver.engine.table.most_recent(4 * _MANY_NODES))
         if len(nodes) >= _MANY_NODES:
@@ -278,7 +278,7 @@ class HolePunch:
             pass  # lost, like any other
 
     def _open_extra(self, count: int) -> None:
-        """As many as the system lets us have."""
+        """Open as many as the system lets us have."""
         for index in range(1, count + 1):
             try:
                 self._extra[index] = DatagramSocket(self._host, 0, uses_trains=False)
@@ -310,7 +310,7 @@ class HolePunch:
         self._forget(index, scope)
 
     async def _wait_sign(self, extra: DatagramSocket) -> None:
-        """Return when something arrives, or it is to be closed."""
+        """Return when something arrives, or the attempt is closing."""
         async with trio.open_nursery() as nursery:
 
             async def wait_closing() -> None:
@@ -348,9 +348,9 @@ class HolePunch:
 async def open_hole_punch(
     sockets: PeerSockets, *, is_initiator: bool, remote_nat: NatKind
 ) -> AsyncIterator[HolePunch]:
-    """Have a socket to punch with, until the body ends.
+    """Open a socket to punch with, until the body ends.
 
-    Raises: OSError when there is none to have.
+    Raises: OSError when there is none to be had.
     Cancel: closes all sockets of the attempt.
     """
     nat = SocketNat(is_open=sockets.public_address is not None)

@@ -84,9 +84,9 @@ class RelayMeeting:
         return self._leg
 
     def leave(self) -> None:
-        """There is a better way: hang up, once the remote has what it needs of this one.
+        """There is a better way: hang up, after LINGER_SECONDS.
 
-        What it has sent through the relay it repeats through the relay until it arrives.
+        What the remote has sent through the relay it repeats through the relay until it arrives.
         """
         self._scope.deadline = trio.current_time() + LINGER_SECONDS
 
@@ -99,12 +99,12 @@ class RelayMeeting:
             SwarmError, trio.TooSlowError, trio.EndOfChannel, trio.BrokenResourceError,
             trio.ClosedResourceError, OSError,
         ):  # fmt: skip
-            pass  # no way; whoever waits for it is told
+            pass  # no way; those that wait for it are told
         finally:
             self._settled.set()
 
     async def _meet(self, connect: Connect) -> None:
-        """By a key made for this: the relay need not know who we are."""
+        """Meet under a key made for this: the relay need not know who we are."""
         own = KeyPair.generate()
         async with (
             connect(self._through.public_key, own) as connection,
@@ -121,7 +121,7 @@ class RelayMeeting:
             await mux.wait_ended()
 
     async def _show_up(self, leg: RelayLeg) -> None:
-        """The relays of the originals do not know where an end is until it has sent something."""
+        """Send something: until then the originals' relays do not know where an end is."""
         datagram = encode_packet(MESSAGE, leg.remote_id, 0, 0, 0)
         for seconds in SHOW_UP_SECONDS:
             await trio.sleep(seconds)

@@ -46,8 +46,8 @@ MAX_CONNECTIONS_PER_HOST = 96
 are met here has a connection and a link for each of them."""
 
 QUIET_SECONDS = 60.0
-"""Between two looks at a connection. What nothing has come through since the last is let go: ends
-that live say so every five seconds, and wait fifteen for each other at most."""
+"""Between two looks at a connection. What has carried nothing since the last one is let go: live
+ends say so every five seconds, and wait fifteen for each other at most."""
 
 
 class _Session:
@@ -98,12 +98,12 @@ class BlindRelayStatistics:
     links: int
     links_opened: int
     refused: int
-    """Since there were too many, or no bytes left, or not for that host."""
+    """Because there were too many, or no bytes left, or not for that host."""
     bytes_left: int
 
 
 class BlindRelay:
-    """Passes packets on between those who bring the same token; `handle` serves one connection."""
+    """Passes packets on between ends that bring the same token; `handle` serves one connection."""
 
     def __init__(self, max_bytes: int) -> None:
         """All links together pass on `max_bytes`, those of one host no more than they leave.
@@ -200,7 +200,7 @@ class BlindRelay:
             channel.close()
 
     async def _look_after(self, session: _Session, mux: MuxHandle) -> None:
-        """Let go what is idle, and the connection when it has long had nothing to do."""
+        """Let go of what is idle, and of the connection when it has long had nothing to do."""
         packets: dict[UdxRelayHandle, int] = {}
         waiting: set[bytes] = set()
         is_idle = False

@@ -23,7 +23,7 @@ Firewall = Callable[[bytes], bool]
 """Whether a remote public key may connect."""
 
 LOOK_SECONDS = 1.0
-"""How often it is looked whether connections carry what is sent on them."""
+"""How often we look whether connections carry what is sent on them."""
 
 _HANDOVER_SECONDS = 5.0  # for the handler of a replaced connection to clean up
 
@@ -39,7 +39,7 @@ _log = logging.getLogger("beemesh.swarm")
 
 
 class Changes:
-    """Wakes the dialer, and whoever watches."""
+    """Wakes the dialer, and all that wait for a change."""
 
     def __init__(self) -> None:
         self._wake = Wakeup()
@@ -52,19 +52,19 @@ class Changes:
         self._changed = trio.Event()
 
     async def wait(self) -> None:
-        """Return at the next one. Raises: ClosedResourceError when there will be none."""
+        """Return at the next change. Raises: ClosedResourceError when there will be none."""
         if not self._is_closed:
             await self._changed.wait()
         if self._is_closed:
             raise trio.ClosedResourceError
 
     def close(self) -> None:
-        """There will be no more."""
+        """There will be no more changes."""
         self._is_closed = True
         self._changed.set()
 
     async def wait_for_dialer(self) -> None:
-        """Return at the next one that the dialer, which is one task, has not seen."""
+        """Return at the next change that the dialer, which is one task, has not seen."""
         await self._wake.wait()
 
 
@@ -190,7 +190,7 @@ class Sessions:
         return not is_shut_out and self._firewall(public_key)
 
     async def _serve(self, connection: Connection, source: Source) -> None:
-        """Run the handler; what the network does to it ends this connection only."""
+        """Run the handler; exceptions that the network causes end this connection only."""
         key = connection.link.remote_public_key
         session = Session(connection, source)
         self._sessions[key] = session

@@ -1,9 +1,9 @@
 """Topics and addresses in, connections out.
 
-Every connection runs the caller's handler in a task of its own; there is one connection per
-remote key (see `duplicates`). Peers come from the local network, from the table, and from whoever
-names their address; all ways to one peer are tried at the same time, and the first that leads to
-it counts. `sessions` lets connections in, `entrance` takes those that come, `dialer` makes others.
+Every connection runs the caller's handler in a task of its own; there is one connection per remote
+key (see `duplicates`). Peers come from the local network, from the table, and from callers that
+name their address; all ways to one peer are tried at the same time, and the first that leads to it
+counts. `sessions` lets connections in, `entrance` takes those that come, `dialer` makes others.
 
 Source: hyperswarm 4.17.2 index.js.
 """
@@ -90,7 +90,7 @@ class Swarm:
 
     @property
     def peers(self) -> list[PeerInfo]:
-        """Static peers and neighbors, connected or not."""
+        """All peers that may be dialed, connected or not."""
         return self._book.peers
 
     # Topics.
@@ -105,14 +105,14 @@ class Swarm:
     ) -> None:
         """Announce a topic (32 bytes), and connect to those who announce it.
 
-        As a server only we are found, as a client only we find; `limit` bounds how many peers one
-        look-up in the table may bring. Joined once more, the last word counts. On the local network
+        As a server only, we are found; as a client only, we find. `limit` bounds how many peers one
+        look-up in the table may bring. If joined again, the last call counts. On the local network
         all are recognized; of more than `swarm.announcement.MAX_TOPICS` those that were joined
         first are announced all the time, and the others in turns, each for an hour. Returns at
         once; `wait_announced` waits for the network.
 
-        Raises: ValueError for neither server nor client, and for what is no topic; TypeError for
-        what is no bytes.
+        Raises: ValueError for neither server nor client, and for what is not a topic; TypeError for
+        anything but bytes.
         Cancel: joined, or not, but never half.
         """
         if not (is_server or is_client):
@@ -168,7 +168,7 @@ class Swarm:
     async def wait_changed(self) -> None:
         """Return at the next change of connections, peers or the statistics about them.
 
-        Raises: ClosedResourceError when the swarm is closed, also meanwhile.
+        Raises: ClosedResourceError when the swarm is closed, before or meanwhile.
         Cancel: nothing changes.
         """
         await self._changes.wait()
@@ -178,10 +178,10 @@ class Swarm:
     def add_peer(self, host: str, port: int, public_key: bytes | None = None) -> None:
         """Keep a connection with whoever listens there; with a key, only if they prove it.
 
-        Raises: ValueError for no port, or no key; TypeError for a key that is no bytes.
+        Raises: ValueError for what is not a port or a key; TypeError for a key that is not bytes.
         """
         if not 0 <= port < 65536:
-            raise ValueError(f"{port} is no port")
+            raise ValueError(f"{port} is not a port")
         if public_key is not None:
             _check_bytes("a public key", public_key)
         self._book.add_static(host, port, public_key, trio.current_time())
@@ -197,7 +197,7 @@ class Swarm:
 
         Other ways to the same key are given a second to lead there first.
 
-        Raises: ValueError for what is no such URL.
+        Raises: ValueError for any other URL.
         """
         from swarm.io.websocket import WebSocketAddress  # of use to few
 
@@ -208,9 +208,10 @@ class Swarm:
     def suggest_peer(self, where: Address | str, public_key: bytes) -> None:
         """Another peer says that this key listens at an address, or is reached at a URL.
 
-        It is dialed a few times, and kept a connection with if it proves that key.
+        It is dialed a few times; the connection is kept if it proves that key.
 
-        Raises: ValueError for no address, URL or key; TypeError for a key that is no bytes.
+        Raises: ValueError for what is not an address, URL or key; TypeError for a key that is not
+        bytes.
         """
         _check_bytes("a public key", public_key)
         if isinstance(where, str):
@@ -218,7 +219,7 @@ class Swarm:
 
             where = WebSocketAddress.parse(where).url
         elif not 0 < where[1] < 65536:
-            raise ValueError(f"{where[1]} is no port")
+            raise ValueError(f"{where[1]} is not a port")
         self._book.peer_told(where, public_key, trio.current_time())
         self._changes.note()
 
@@ -263,10 +264,7 @@ class Swarm:
     # What happens to this machine.
 
     def suspend(self) -> None:
-        """End all connections and dials, and neither dial, announce nor let anybody in.
-
-        Until `resume`.
-        """
+        """End all connections and dials; until `resume`, neither dial, announce nor let in."""
         if self._sessions.is_suspended:
             return
         self._sessions.is_suspended = True
@@ -326,7 +324,7 @@ class Swarm:
     def _topics_changed(self) -> None:
         self._changes.note()
         if self._mdns is not None:
-            # Not all may fit: whoever has many began with those that all of them have in common.
+            # Not all may fit: a node with many has begun with those that all nodes have in common.
             announced = [t for t, i in self._interests.items() if i.is_server]
             self._mdns.announce(() if self._sessions.is_suspended else announced)
         if self._table_topics is not None:
@@ -368,7 +366,7 @@ class Swarm:
                     self._topics_changed()
                     nursery.start_soon(self._watch_table, topics)
                     await self._suspended.wait()
-                    # What is joined while they are taken back waits for the next ones.
+                    # What is joined while these are taken back waits for the next ones.
                     self._server = self._table_topics = None
             await self._resumed.wait()
 
@@ -415,14 +413,14 @@ async def open_swarm(
 ) -> AsyncIterator[Swarm]:
     """Find peers and be found, until the body ends; then all connections end.
 
-    `handler` is run for each connection, which ends when it returns. What the network does to it
-    may leave it as an exception; anything else ends the swarm. `listen` None accepts nobody, and
-    port 0 picks a free one; WebSockets are accepted there, too. `lan` says whether to announce and
-    look for topics through mDNS, on the interfaces with these IPv4 addresses (None: all). With a
-    `hyperdht` topics are announced and looked up there, too, and our key can be connected to;
-    `relays` are the keys of blind relays to meet at where NATs are in the way. `firewall` tells
-    whether a remote public key may connect, before the handler sees it. With `watches_network` all
-    is found out anew when this machine gets another address, or wakes up.
+    `handler` is run for each connection, which ends when it returns. Exceptions that the network
+    causes may leave it; any other ends the swarm. `listen` None accepts nobody, and port 0 picks a
+    free one; WebSockets are accepted there, too. `lan` says whether to announce and look for topics
+    through mDNS, on the interfaces with these IPv4 addresses (None: all). With a `hyperdht` topics
+    are announced and looked up there, too, and our key can be connected to; `relays` are the keys
+    of blind relays to meet at where NATs are in the way. `firewall` tells whether a remote public
+    key may connect, before the handler sees it. With `watches_network` all is found out anew when
+    this machine gets another address, or wakes up.
 
     Raises: OSError when the port is taken.
     Cancel: ends all connections.

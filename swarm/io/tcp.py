@@ -11,7 +11,7 @@ from swarm.announcement import Address
 from swarm.errors import PeerUnreachable
 
 CONNECT_SECONDS = 4.0
-"""Patience with one address. Linux knocks at 0, 1, 3 and 7 s: a dial anew knocks before that."""
+"""Patience with one address. Linux knocks at 0, 1, 3 and 7 s: a new dial knocks before that."""
 
 UNACKNOWLEDGED_SECONDS = 60
 """A remote that acknowledges nothing for that long is gone. The system's own patience is a
@@ -28,7 +28,7 @@ _OPTIONS = (
 
 MAX_REPETITIONS = 3
 """What was repeated so often in vain, for some 1.4 s, may be stuck: the system waits twice as long
-each time, so after a cut it goes on as late again as the cut was long."""
+each time, so after a cut it may take as long again as the cut lasted."""
 
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _RETRANSMITS_BYTE = 2  # of struct tcp_info: since anything was acknowledged; probes are not counted
@@ -41,7 +41,7 @@ def is_stuck(stream: trio.abc.Stream) -> bool:
     try:
         info = stream.socket.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RETRANSMITS_BYTE + 1)
     except OSError:
-        return False  # closed, or another system's
+        return False  # closed, or the system does not tell
     return info[_RETRANSMITS_BYTE] >= MAX_REPETITIONS
 
 
@@ -62,15 +62,15 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
 
 
 async def open_stream(host: str, port: int) -> trio.SocketStream:
-    """Connect to a host, and tune what comes of it.
+    """Connect to a host, and tune the stream.
 
-    Raises: OSError, also when the host has no such name as there can be: others tell us of hosts.
+    Raises: OSError, also for what cannot be the name of a host: others tell us of hosts.
     Cancel: nothing stays open.
     """
     try:
         stream = await trio.open_tcp_stream(host, port)
     except UnicodeError as error:  # it has an empty label, or one of more than 63 characters
-        raise OSError(f"{host!r} is no name of a host") from error
+        raise OSError(f"{host!r} is not the name of a host") from error
     tune(stream)
     return stream
 

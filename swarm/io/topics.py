@@ -5,7 +5,7 @@ does both. It is repeated after a quarter of a minute, and then every ten to twe
 records live for twenty. A topic that is left, or only looked up from now on, is taken back.
 
 Nodes of the originals keep the record that they have, and its relays, until it is about to expire:
-ours is taken back before another one is made that names others. The originals do so at the first
+ours is taken back before one that names other relays is made. The originals do so at the first
 announcement only.
 
 Source: hyperswarm 4.17.2 lib/peer-discovery.js; hyperdht 6.34.0 lib/persistent.js.
@@ -38,7 +38,7 @@ from swarm.io.tasks import Wakeup, open_background_nursery
 
 REFRESH_SECONDS = 600.0
 JITTER = 0.2
-"""By which part of it a wait may be longer, so that nodes do not stay in step."""
+"""The share by which a wait may be longer, so that nodes do not stay in step."""
 
 LOOK_AGAIN_SECONDS = 15.0
 """After the first look-up: two who join at the same time look before either is announced."""
@@ -64,7 +64,7 @@ class Interest:
     is_client: bool = True
     """Find others."""
     limit: int | None = None
-    """Of the peers that one look-up may bring."""
+    """How many peers one look-up may bring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Server(Protocol):
         """Where handshakes for the key can be sent to."""
 
     async def wait_announced(self) -> None:
-        """Return when they are known."""
+        """Return when these addresses are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Topics:
         self._interests: dict[bytes, Interest] = {}
         self._refreshed: dict[bytes, Wakeup] = {}
         self._announced: set[bytes] = set()
-        self._stored: dict[bytes, _Stored] = {}  # one task at a time has to do with one
+        self._stored: dict[bytes, _Stored] = {}  # one task at a time deals with a topic
         self._turns: WeakValueDictionary[bytes, trio.Lock] = WeakValueDictionary()
         self._changed = trio.Event()
         self._found: dict[bytes, TopicPeer] = {}
@@ -150,7 +150,7 @@ class Topics:
         return bool(self._found)
 
     async def receive(self) -> list[TopicPeer]:
-        """Who was found since the last call, at least one.
+        """The peers found since the last call, at least one.
 
         Cancel: nothing is lost.
         """
@@ -167,9 +167,9 @@ class Topics:
         refreshed: Wakeup,
         turn: trio.Lock,
     ) -> None:
-        """One topic, until it is left.
+        """Keep one topic, until it is left.
 
-        Whoever joins it anew waits until it is taken back: that would hit the new announcement.
+        A new join waits until it is taken back, since that would hit the new announcement.
         """
         with scope:
             async with turn:
@@ -207,14 +207,14 @@ class Topics:
                 await refreshed.wait()
 
     def _is_taken_over(self, topic: bytes, scope: trio.CancelScope) -> bool:
-        """Whether another task than the one with this scope goes on to announce a topic."""
+        """Whether a task other than the one with this scope goes on to announce a topic."""
         is_same = self._scopes.get(topic) is scope
         return not is_same and topic in self._interests and self._interests[topic].is_server
 
     async def _walk(
         self, topic: bytes, interest: Interest, plan: QueryPlan, remembered: Sequence[Address]
     ) -> QueryResult:
-        """To where the topic is kept."""
+        """Walk to where the topic is kept."""
         answers = self._dht.driver.query(plan, read_lookup, remembered)
         brought: set[bytes] = set()
         try:

@@ -42,7 +42,7 @@ class UdxEndpointStatistics:
     datagrams_received: int
     datagrams_sent: int
     datagrams_dropped: int
-    """Not sent, since the system had no room or no way."""
+    """Not sent, because the system had no room or no route."""
     packets_malformed: int
     packets_unknown: int
     """For no stream of ours, or for one that does not know its remote yet."""
@@ -110,7 +110,7 @@ class UdxEndpoint:
         """A stream that is not connected yet; a random id if none is given.
 
         It takes no packets before `UdxTransport.connect`, unless it `is_contactable`: then
-        `UdxTransport.wait_contact` tells whence the first one came.
+        `UdxTransport.wait_contact` tells where the first one came from.
 
         Raises: ValueError when the id is taken, trio.ClosedResourceError.
         """
@@ -137,7 +137,7 @@ class UdxEndpoint:
     ) -> UdxRelayHandle:
         """Pass packets on between two ends, until one of them destroys the stream.
 
-        With a `budget`, also not for longer than that lasts.
+        With a `budget`, also no longer than that lasts.
 
         Raises: ValueError when an id is taken, trio.ClosedResourceError.
         """
@@ -152,7 +152,7 @@ class UdxEndpoint:
         return relay
 
     def send_datagram(self, data: bytes, address: Address, *, ttl: int | None = None) -> None:
-        """Send what is not UDX; with a `ttl`, no further than so many routers.
+        """Send what is not UDX; with a `ttl`, no further than that many routers.
 
         Raises: ValueError for an address that is not numeric, trio.ClosedResourceError.
         """
@@ -166,7 +166,7 @@ class UdxEndpoint:
             self._socket.send_with_ttl(address, data, ttl)
 
     async def receive_datagram(self) -> Datagram:
-        """The next datagram that is not UDX, and whence it came.
+        """The next datagram that is not UDX, and where it came from.
 
         Raises: trio.BusyResourceError, trio.ClosedResourceError.
         Cancel: nothing is lost.
@@ -239,13 +239,13 @@ class UdxEndpoint:
             self._none_left.set()
 
     def forget_relay(self, relay: UdxRelayHandle) -> None:
-        """Its ids are free."""
+        """A relay is over: its ids are free."""
         relays = self._table.relays
         for local_id in [id for id, (other, _) in relays.items() if other is relay]:
             del relays[local_id]
 
     def forget(self, stream: UdxTransport) -> None:
-        """Its id is free."""
+        """A stream is gone: its id is free."""
         if self._table.streams.get(stream.local_id) is stream:
             del self._table.streams[stream.local_id]
             self._alarms.remove(stream.local_id)
@@ -296,7 +296,7 @@ class UdxEndpoint:
             stream.carry_out(stream.machine.receive(packets, now))
 
     def _relay(self, packet: Packet, datagram: bytes) -> bool:
-        """Whether a packet was for a relay; it is passed on."""
+        """Whether a packet was for a relay; if so it is passed on."""
         relay, origin = self._table.relays.get(packet.stream_id, (None, 0))
         if relay is None:
             return False
@@ -367,8 +367,8 @@ async def open_udx_endpoint(
     """Bind a UDP socket, and run its streams until the body ends; then they are destroyed.
 
     Port 0 picks a free one; a `socket` that is bound already is taken over. Endpoints that are
-    `sharing` streams with another one can be where these are moved to, and their packets are
-    taken at every one of them.
+    `sharing` streams with another one take packets for all of them, and streams can be moved
+    between them.
 
     Raises: OSError when the port is taken.
     Cancel: destroys the streams at once.

@@ -63,7 +63,7 @@ class UdxRelayHandle:
         return UdxRelayStatistics(self._machine.packets, self._machine.bytes)
 
     async def wait_closed(self) -> None:
-        """Return when an end has destroyed the stream, or this end has closed the relay.
+        """Return when an end has destroyed the stream, or the relay was closed here.
 
         Cancel: nothing changes.
         """

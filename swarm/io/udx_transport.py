@@ -113,12 +113,12 @@ class UdxTransport(trio.abc.HalfCloseableStream):
     ) -> None:
         """Say whom this stream talks to, and begin to send; through another socket if given.
 
-        Whether anybody is there only an answer tells. The remote's first packet has the number
+        Only an answer tells whether anybody is there. The remote's first packet has the number
         `first_ack`.
 
-        Raises: trio.BrokenResourceError when the remote has ended it before, since who knows its id
-        may; trio.ClosedResourceError, RuntimeError when it is connected already, ValueError for an
-        address that is not numeric, or an endpoint that does not share its streams.
+        Raises: trio.BrokenResourceError when the remote has ended it before, as whoever knows its
+        id may; trio.ClosedResourceError, RuntimeError when it is connected already, ValueError for
+        an address that is not numeric, or an endpoint that does not share its streams.
         """
         self._verify_alive()
         endpoint = self._choose_endpoint(through)
@@ -147,7 +147,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError(self._describe())
 
     async def wait_contact(self) -> tuple[UdxEndpoint, Address]:
-        """Whence the first packet came, and to which of our sockets.
+        """Where the first packet came from, and to which of our sockets.
 
         Cancel: nothing is lost.
         """
@@ -161,9 +161,9 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         await self._over.wait()
 
     async def wait_contact_beyond(self, known: Address) -> tuple[UdxEndpoint, Address]:
-        """Whence the next packet came that did not come from there, and to which socket.
+        """Where the next packet that is not from `known` came from, and to which socket.
 
-        Nobody proved that it is the remote's: whoever knows this stream's id can send one.
+        Nobody proved that it is the remote's: a stranger that knows this stream's id can send one.
 
         Cancel: nothing changes.
         """
@@ -262,7 +262,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         """Hang up.
 
         What was sent before is still delivered, as with TCP, while the endpoint is open and for
-        at most FAREWELL_SECONDS. A remote that goes on sending after it has that is reset.
+        at most FAREWELL_SECONDS. A remote that goes on sending after it has all that is reset.
 
         Cancel: hangs up all the same.
         """
@@ -278,7 +278,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
     def destroy(self) -> None:
-        """Close at once; what is under way is lost. The remote learns it if the packet arrives."""
+        """Close at once; what is under way is lost. The remote learns it if our packet arrives."""
         if self._ownership is _Ownership.HELD:
             self._ownership = _Ownership.LEFT
         self.carry_out(self._machine.destroy(trio.current_time()))
@@ -310,7 +310,8 @@ class UdxTransport(trio.abc.HalfCloseableStream):
                 case _:
                     assert_never(output)
         if self._has_discarded and self._reason is None and self._machine.has_sent_all:
-            # As with TCP, a sender to one that hung up is told; but not before it has our bytes.
+            # As with TCP, a remote that sends to an end that hung up is told; but not before it has
+            # our bytes.
             self.destroy()
         self._endpoint.schedule(self)
 
@@ -331,7 +332,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         return self._ownership is _Ownership.LEFT and self._reason is None
 
     def admit(self, endpoint: UdxEndpoint, source: Address) -> bool:
-        """Whether it takes a packet that came to this endpoint from there."""
+        """Whether it takes a packet that came to this endpoint from `source`."""
         if self._lookouts:
             self._note_contact(endpoint, source)
         return self._is_contactable or self._machine.state is not State.IDLE
@@ -349,7 +350,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
 
     def _note_contact(self, endpoint: UdxEndpoint, source: Address) -> None:
         if not source[1]:
-            return  # nothing can be sent to port 0, so that there is nobody to connect to
+            return  # nothing can be sent to port 0, so there is nobody to connect to
         for lookout in [each for each in self._lookouts if each.known != source]:
             self._lookouts.remove(lookout)
             lookout.contact = (endpoint, source)
@@ -396,7 +397,7 @@ class UdxTransport(trio.abc.HalfCloseableStream):
             self._message_arrival.set()
 
     def _wake(self) -> None:
-        """Everybody who waits shall see that it is over."""
+        """Have all that wait see that it is over."""
         self._readable.set()
         self._writable.set()
         self._message_arrival.set()

@@ -1,10 +1,10 @@
-"""A way to a peer that no relay is on, and how a stream that is in use goes over to it.
+"""A way to a peer without a relay, and how a stream that is in use moves over to it.
 
 Both ends begin at a blind relay as soon as it has paired them, and punch meanwhile. The client is
 the first to see a hole: it sends along it from then on, and the server, whose stream gets packets
 from there, follows. What either end had under way through the relay is still delivered through the
-relay, so the connection with that stays until the remote was heard on the new way, and for a moment
-longer.
+relay, so the connection with the relay stays until the remote was heard on the new way, and for a
+moment longer.
 
 Source: hyperdht 6.34.0 lib/relay-connection.js confirmDirectUpgrade.
 """
@@ -30,7 +30,7 @@ KNOCK_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Through which socket of ours, where to, and what that is."""
+    """Through which socket of ours, to which address, and what kind of way that is."""
 
     endpoint: UdxEndpoint
     address: Address
@@ -42,7 +42,7 @@ class Way:
 
 
 def reach_of(address: Address, *, is_punched: bool = False) -> Reach:
-    """What it is to send straight to an address."""
+    """The kind of way that leads straight to an address."""
     if is_private(address):
         return Reach.LAN
     return Reach.PUNCHED if is_punched else Reach.DIRECT
@@ -54,7 +54,7 @@ async def leave_relay(
     """Take a better way; return when the one through the relay is not needed any more.
 
     Raises: trio.BrokenResourceError when the stream ends meanwhile, trio.ClosedResourceError.
-    Cancel: the better way is taken, or will be by whoever made it known to us.
+    Cancel: the better way is taken, or will be by the end that made it known to us.
     """
     async with open_background_nursery() as nursery:
         heard = trio.Event()
@@ -62,7 +62,7 @@ async def leave_relay(
         nursery.start_soon(_knock, stream, heard)
         await stream.change_remote(remote_id, way.address, through=way.endpoint)
         await heard.wait()
-    _show(stream)  # to one that has followed us, and waits for a sign that this was seen
+    _show(stream)  # to a remote that has followed us, and waits for a sign that this was seen
     route.reach, route.address = way.reach, format_address(way.address)
 
 
@@ -72,7 +72,7 @@ async def _listen(stream: UdxTransport, relay: Address, heard: trio.Event) -> No
 
 
 async def _knock(stream: UdxTransport, heard: trio.Event) -> None:
-    """Show where we are, in case that there is nothing else to send."""
+    """Show where we are, in case there is nothing else to send."""
     for seconds in KNOCK_SECONDS:
         await trio.sleep(seconds)
         if heard.is_set():
@@ -82,4 +82,4 @@ async def _knock(stream: UdxTransport, heard: trio.Event) -> None:
 
 def _show(stream: UdxTransport) -> None:
     with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        stream.send_message(b"")  # when it is over, whoever reads learns it
+        stream.send_message(b"")  # when it is over, its reader learns it

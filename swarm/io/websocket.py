@@ -1,9 +1,9 @@
 """A stream of bytes over a WebSocket, for networks that let web pages through and nothing else.
 
 Bytes travel in binary frames, whose borders mean nothing. Where a node listens for TCP it takes
-WebSockets, too: whoever begins with `G` asks for an upgrade, a peer begins with the length of its
-first frame. So a reverse proxy can hand a path of a web server on to the port of a node, and do the
-TLS.
+WebSockets, too: a client that begins with `G` asks for an upgrade, a peer begins with the length of
+its first frame. So a reverse proxy can hand a path of a web server on to the port of a node, and do
+the TLS.
 
     ws://host:port/path      wss://host/path
 
@@ -57,16 +57,16 @@ class WebSocketAddress:
 
     @classmethod
     def parse(cls, text: str) -> WebSocketAddress:
-        """Raises: ValueError for what is no `ws://` or `wss://` URL."""
+        """Raises: ValueError for what is not a `ws://` or `wss://` URL."""
         parts = urlsplit(text)
         if parts.scheme not in ("ws", "wss") or len(text) > MAX_URL_CHARACTERS:
-            raise ValueError(f"{text!r} is no ws:// or wss:// URL")
+            raise ValueError(f"{text!r} is not a ws:// or wss:// URL")
         if parts.username is not None or parts.fragment:
             raise ValueError(f"{text!r} holds more than a host, a port and a path")
         try:
             parsed = parse_uri(text)
         except (InvalidURI, ValueError) as error:
-            raise ValueError(f"{text!r} is no ws:// or wss:// URL") from error
+            raise ValueError(f"{text!r} is not a ws:// or wss:// URL") from error
         return cls(text, parsed.host, parsed.port, parsed.secure)
 
     def __str__(self) -> str:
@@ -150,7 +150,7 @@ class WebSocketStream(trio.abc.Stream):
     async def shake_hands(self) -> None:
         """Ask for the upgrade, or grant it.
 
-        Raises: trio.BrokenResourceError when there is none.
+        Raises: trio.BrokenResourceError when the other end does neither.
         """
         protocol = self._protocol
         if isinstance(protocol, ClientProtocol):
@@ -172,7 +172,7 @@ class WebSocketStream(trio.abc.Stream):
         for event in self._protocol.events_received():
             match event:
                 case Request() if isinstance(self._protocol, ServerProtocol):
-                    if not self._protocol.eof_sent:  # else it was no HTTP to begin with
+                    if not self._protocol.eof_sent:  # else it was not HTTP to begin with
                         self._protocol.send_response(self._protocol.accept(event))
                 case Frame(opcode=Opcode.BINARY | Opcode.CONT):
                     self._received += event.data

@@ -123,7 +123,7 @@ async def test_a_url_alone_leads_to_a_node(tmp_path: Path) -> None:
         ({"relay": [encode_id(bytes(32))]}, "--relay goes through the DHT"),
         ({"serve_relay": "1GiB"}, "--serve-relay goes through the DHT"),
         ({"serve_relay": "lots", "discovery": "dht"}, "no size"),
-        ({"mesh_url": ["http://example.org"]}, "no ws://"),
+        ({"mesh_url": ["http://example.org"]}, "not a ws://"),
         ({"join": ["http://example.org"]}, "a ticket, HOST:PORT or a URL"),
     ],
 )

@@ -146,7 +146,7 @@ async def test_what_is_no_topic_port_or_key_is_refused_at_once() -> None:
             await left.swarm.join(b"topic")
         with pytest.raises(TypeError, match="a topic is bytes, not str"):
             await left.swarm.join("a" * 32)  # type: ignore[arg-type]  # as a program without types
-        with pytest.raises(ValueError, match="65536 is no port"):
+        with pytest.raises(ValueError, match="65536 is not a port"):
             left.swarm.add_peer(LOOPBACK, 65536)
         with pytest.raises(ValueError, match="a public key has 32 bytes, not 64"):
             left.swarm.add_peer(LOOPBACK, 1, bytes(64))
