@@ -411,7 +411,7 @@ class Bee(ReadableBee[K, V]):
         return await compactor.compact(since, versions, lengths if prune else None, dry_run=dry_run)
 
     async def dead_share(self, samples: int = SAMPLES) -> float:
-        """About what share of the blocks held here, of 1, is dead: what `compact` would free.
+        """About what share (of 1) of the blocks held here is dead: what `compact` would free.
 
         Looks at `samples` blocks; with 256 it is within 0.06 of the truth 19 times out of 20.
         Raises: CorruptTree. Cancel: nothing changes.

@@ -164,7 +164,7 @@ class HyperbeeExtension:
         return question
 
     def _rank(self, peer: LogPeer, version: int) -> tuple[int, bool, bool, float]:
-        """The less the better: a peer surely has it all, keeps its word, can push, and is near."""
+        """The less the better: the best surely has all, keeps its word, can push, and is near."""
         lacks = (peer.contiguous_length < version) + (peer.length < version)
         return (
             lacks,

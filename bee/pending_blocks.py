@@ -12,7 +12,7 @@ class PendingBlocks:
     """The operations so far, each a block to be: `slots` are the nodes it rewrote, except its root.
 
     Lists of all blocks, instead of an object for each: 100,000 of those took the garbage collector
-    as long as the tree itself. The stops of so many would be 4 MB of integers.
+    as long as the tree itself. The stops are an array: as integers they would take 4 MB.
     """
 
     __slots__ = ("_slots", "_stops", "keys", "values")

@@ -248,5 +248,5 @@ async def _improve(
     try:
         await leave_relay(stream, remote_id, way, meeting.address, route)
     except (trio.BrokenResourceError, trio.ClosedResourceError, RuntimeError):
-        return  # the stream is over, as its reader learns
+        return  # the stream is over, and its reader learns it
     meeting.leave()

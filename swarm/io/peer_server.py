@@ -364,7 +364,7 @@ class PeerServer:
                 )
                 relay.leave()
         except (trio.BrokenResourceError, trio.ClosedResourceError, RuntimeError):
-            pass  # the stream is over, as its reader learns
+            pass  # the stream is over, and its reader learns it
         finally:
             self._meetings.pop(visitor.id, None)
         if route.reach is Reach.RELAYED and meeting.punch is not None:
