@@ -3,8 +3,8 @@
 | modules                                           | are                                          |
 |---------------------------------------------------|----------------------------------------------|
 | `rocks`                                           | RocksDB, as JavaScript opens it              |
-| `rocks_opening`, `rocks_handles`, `rocks_reading` | its parts                                    |
-| `rocks_upkeep`, `rocks_shut`                      | the same: compacting; while it is not open   |
+| `rocks_opening`, `rocks_handles`, `rocks_reading` | its parts: opening, batches, reading         |
+| `rocks_upkeep`, `rocks_shut`                      | its parts: upkeep; reads while it is shut    |
 | `rocks_tables`                                    | where the rows of a very long append wait    |
 | `memory`                                          | the seam in memory                           |
 | `layout`, `records`                               | the bytes of every key and record            |
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class RowSink(Protocol):
-    """Who takes rows."""
+    """Something that takes rows."""
 
     def put(self, key: bytes, value: bytes, /) -> None: ...
 
@@ -51,7 +51,7 @@ class RowBatch(RowSink, Protocol):
 
 
 class WriteBatch(RowBatch, Protocol):
-    """Of rows that may be many, too."""
+    """A batch that can delete whole ranges, too."""
 
     def delete_range(self, start: bytes, stop: bytes, /) -> None:
         """Delete every key in [start, stop)."""
@@ -67,7 +67,7 @@ class LastingBatch(RowBatch, Protocol):
         ...
 
     def settle(self) -> None:
-        """What was put moves to the disk, if it can; for each MiB of it, or so.
+        """Move what was put to the disk, if it can be; to be called for each MiB or so.
 
         Raises: StorageFailed, and then only this batch is lost.
         """
@@ -86,7 +86,7 @@ class StorageSnapshot(Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the storage gave its files back meanwhile, and all of this with them."""
+        """Whether the storage gave its files back meanwhile, and this snapshot with them."""
         ...
 
     def get(self, key: bytes) -> bytes | None:
@@ -107,7 +107,7 @@ class Storage(Protocol):
     def is_read_only(self) -> bool: ...
     @property
     def why_read_only(self) -> str:
-        """For people; empty when it is not."""
+        """For people; empty when the storage can be written to."""
         ...
 
     @property
@@ -145,10 +145,10 @@ class Storage(Protocol):
         ...
 
     def lasting_batch(self, rising: Sequence[bytes] = ()) -> LastingBatch:
-        """A batch that others may run beside; closing the files, as `snapshot` says, ends it.
+        """A batch to be filled while others run; closing the files, as `snapshot` says, ends it.
 
-        Rows with keys of these prefixes may be more than memory has room for. Each of them is a
-        new one, is put once, and nearly in the order of the keys.
+        Of rows whose keys have these prefixes there may be more than memory has room for. Each
+        of them must be new, put once, and nearly in the order of the keys.
         """
         ...
 
@@ -178,7 +178,7 @@ class Storage(Protocol):
         ...
 
     async def wait_writable(self) -> None:
-        """Return when a commit would not be held up by a disk that cannot follow.
+        """Return when a commit would not be held up by a disk that cannot keep up.
 
         Cancel: undoes nothing.
         """

@@ -1,6 +1,6 @@
 """Which cores a store has: counters, names and pointers.
 
-The counters are never written lower and always in the batch that uses them: a core that reused
+The counters never go down, and are written in the batch that uses them: a core that reused
 another's pointers would overwrite its blocks.
 
 Source: hypercore-storage 3.3.1 index.js (createCore, resumeCore), corestore 7.12.5 (seed).
@@ -43,7 +43,7 @@ _ALL_RECORDS = (b"\x01", b"\xff")
 
 
 def sub_namespace(parent: bytes, name: str) -> bytes:
-    """Raises: TypeError for a name that is no text."""
+    """Raises: TypeError for a name that is not text."""
     return blake2b(parent, str.encode(name))
 
 
@@ -63,7 +63,7 @@ class Catalog:
         """
         self.storage = storage
         if primary_key is not None and len(primary_key) != _SEED_BYTES:
-            # The store's head has room for no other: what comes after it would be read as a part.
+            # The store's head has room for no other length: what follows would be read as a part.
             raise UsageError(f"a primary key has {_SEED_BYTES} bytes, not {len(primary_key)}")
         self._head = self._load_head(primary_key, entropy)
         if self._head.seed is None:
@@ -125,7 +125,7 @@ class Catalog:
     ) -> CoreRecord:
         """Make an empty core, all its records in one batch.
 
-        Raises: CorruptStorage when the pointers that are next are in use.
+        Raises: CorruptStorage when the next pointers are in use.
         """
         head = self._head
         for start, stop in (core_range(head.cores), DataKeys(head.datas).everything):

@@ -48,7 +48,7 @@ FORK_PROOF_KEY = "hypercore/fork-proof"
 """User data that holds the evidence of a frozen core; JavaScript leaves it alone."""
 
 _SINGLE_DELETES = 16
-"""Blocks in a row up to which each is deleted by itself.
+"""Runs of up to so many blocks are deleted one by one.
 
 RocksDB looks at every deleted range at every read until it has rewritten its files: with 5,000
 of one block each a read took 4.6 us, with 5,000 single deletions 1.6 us.
@@ -56,7 +56,7 @@ of one block each a read took 4.6 us, with 5,000 single deletions 1.6 us.
 
 
 _FEWEST_IN_RUN = 32
-"""Neighbors from which on an iterator is cheaper than looking up each."""
+"""From so many neighbors on, an iterator is cheaper than looking up each."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class StoredCore:
     head: Head
     hints: Hints
     are_hints_lost: bool
-    """Whether their record could not be read; another is to be written."""
+    """Whether their record could not be read; a new one is to be written."""
 
     bitfield: Bitfield
     rebuilt: list[MerkleNode]
@@ -109,7 +109,7 @@ class CoreStorage:
         self._node_key = self.keys.node
 
     def load(self) -> StoredCore:
-        """Read everything but blocks and inner nodes, and check what nobody checked before.
+        """Read everything but blocks and inner nodes, and check that it belongs together.
 
         Raises: CorruptStorage when keys, head, roots and signature do not belong together,
         StorageError for what this package cannot read.
@@ -127,7 +127,7 @@ class CoreStorage:
         return StoredCore(auth, verifier, head, hints, are_lost, self.load_bitfield(), rebuilt)
 
     def _load_hints(self) -> tuple[Hints, bool]:
-        """And whether they are lost, which is no reason to do without the core."""
+        """The hints, and whether they are lost, which must not keep the core from opening."""
         data = self.storage.get(self.keys.hints)
         if data is None:
             return Hints(), False
@@ -180,9 +180,9 @@ class CoreStorage:
         return next(rows, None) is not None
 
     def rebuild(self, index: int, rebuilt: list[MerkleNode] | None = None) -> MerkleNode | None:
-        """A missing node, hashed from what is below it; None where too little is.
+        """A missing node, hashed from what is below it; None where too little of that is here.
 
-        `rebuilt` gets it and others on the way. Unverified, as the blocks are.
+        `rebuilt` gets it and others on the way. They are unverified, as the blocks are.
         """
         node: MerkleNode | None
         if not index & 1:
@@ -190,7 +190,7 @@ class CoreStorage:
             node = None if block is None else leaf_node(index >> 1, block)
         else:
             first, second = flat_tree.children(index)
-            # One by one: a log of which next to nothing is here has no end to look for.
+            # One by one: in a log of which little is here, looking into both would never end.
             left = self.read_node(first) or self.rebuild(first, rebuilt)
             right = left and (self.read_node(second) or self.rebuild(second, rebuilt))
             node = None if left is None or right is None else parent_node(left, right)
@@ -311,7 +311,7 @@ class CoreStorage:
         for index, size, digest in changes.nodes:
             put(prefix + number(index), encode_node_parts(index, size, digest))
         encoded = changes.encoded_nodes
-        for node_index in sorted(encoded):  # so RocksDB takes them in half of the time
+        for node_index in sorted(encoded):  # in order RocksDB takes them in half the time
             put(prefix + number(node_index), encoded[node_index])
         prefix = self.keys.blocks()[0]
         for block_index, block in changes.blocks:
@@ -322,7 +322,7 @@ class CoreStorage:
         record = HeadRecord(head.fork, head.length, head.tree_hash, head.signature, unix_ms)
         batch.put(self.keys.head, record.encode())
         if self.group is not None:
-            # One row a core, found by the time in its head.
+            # One row for each core, found by the time in its head.
             group, core = self.group.pointer, self.record.core_pointer
             batch.delete(group_update_key(group, self._head_unix_ms, core))
             batch.put(group_update_key(group, unix_ms, core), self._key)

@@ -1,4 +1,4 @@
-"""The device record of a store's directory: who has it open, and is it still the original.
+"""The device record of a store's directory: who has it open, and whether it is the original.
 
 `CORESTORE` is text, lines of name=value, written once when the directory is made:
 
@@ -13,7 +13,7 @@ It is on the disk before the database's directory `db` is made. `rebuilt`, `salv
 `db.damaged` are what `salvage` makes, the last one to be deleted by hand.
 
 A copy does not match. Two copies of a writable core would sign two histories of it, so a copy is
-not opened for writing until somebody removes the file, and with it says: this is the one.
+not opened for writing until somebody removes the file, and so says: this is the one.
 
 The lock on the file (of the open file description, not of the process) is the store's lock.
 
@@ -51,8 +51,8 @@ _ADOPT = (
     "or open it read-only"
 )
 
-# fcntl knows no name for them before Python 3.13. Elsewhere than on Linux, flock has the same
-# effect among Python processes.
+# Python has no name for this lock before 3.13. Elsewhere than on Linux, flock has the same effect
+# among Python processes.
 _OFD_SETLK = 37
 _FLOCK = struct.pack("hhxxxxqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
@@ -108,7 +108,7 @@ class StoreDirectory:
             "device/created": time.time_ns() // 1_000_000,
         }
         text = "".join(f"{name}={value}\n" for name, value in lines.items())
-        with contextlib.suppress(OSError):  # a file system without them is allowed
+        with contextlib.suppress(OSError):  # not every file system has attributes
             os.setxattr(self._file, _ATTRIBUTE, _ORIGINAL)
             text += f"device/attribute={_ORIGINAL.decode()}\n"
         os.ftruncate(self._file, 0)
@@ -144,18 +144,18 @@ class StoreDirectory:
 
     @property
     def salvaged_path(self) -> Path:
-        """A store in here, complete, can take the database's place: `replace_database`."""
+        """A complete store in here can take the database's place: `replace_database`."""
         return self.path / _SALVAGED
 
     @property
     def rebuilt_path(self) -> Path:
-        """For a store that is needed while one is salvaged, and deleted then."""
+        """For a store that is needed while one is salvaged, and deleted afterward."""
         return self.path / REBUILT
 
     def replace_database(self) -> Path:
         """Put the database of the salvaged store in place of ours; returns where ours is now.
 
-        A crash leaves one or the other, or none: then opening the store goes on with it.
+        A crash leaves one or the other, or none: then opening the store finishes this.
         Raises: OSError.
         """
         damaged = self.path / _DAMAGED
@@ -198,7 +198,7 @@ def check_room(path: Path, size: int) -> None:
 
 
 def _make_directory(path: Path) -> None:
-    """Make it with its parents, so that a power cut cannot take their names back."""
+    """Make a directory with its parents, so that a power cut cannot take their names back."""
     missing = [parent for parent in path.parents if not parent.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for directory in (path, *missing):

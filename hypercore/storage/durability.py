@@ -20,7 +20,7 @@ class Durability:
 
     `COMMIT`: the disk has it. `group(ms)`: the same, but the first to wait gives others that
     long to join. `OS`: the operating system has it, which survives a crash of the process and
-    not of the machine; it is what the JavaScript original does.
+    not of the machine; the JavaScript original does this.
     """
 
     waits_for_disk: bool
@@ -65,7 +65,7 @@ class GroupCommit:
         """Raises: TypeError."""
         if not isinstance(durability, Durability):
             raise TypeError(
-                f"durability is a Durability, as Durability.parse makes of text, "
+                f"durability is a Durability (Durability.parse reads one from text), "
                 f"not {type(durability).__name__}"
             )
         self.durability = durability

@@ -457,12 +457,12 @@ class HeadRecord:
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What can be recomputed; numbers that are 0 are left out."""
+    """What can be recomputed, and `recovering`; numbers that are 0 are left out."""
 
     contiguous_length: int = 0
     remote_contiguous_length: int = 0
     recovering: int = 0
-    """Unix ms since which the store is being repaired after a damaged write-ahead log, or 0."""
+    """Since when (Unix ms) the newest blocks are in doubt after damage to the store, or 0."""
 
     def moved(self, contiguous_length: int) -> Hints:
         return Hints(contiguous_length, self.remote_contiguous_length, self.recovering)
@@ -483,9 +483,9 @@ class Hints:
 
     @classmethod
     def of_unreadable(cls, data: bytes) -> Self:
-        """What stands of a record that does not decode: whether the store is being repaired.
+        """What is left of a record that does not decode: whether the core is recovering.
 
-        It is wherever the flags do not say otherwise: what is appended once too early nobody
-        takes back. JavaScript opens no core with such a record.
+        It is, unless the flags say otherwise: nobody can take back an append that came too early.
+        JavaScript opens no core with such a record.
         """
         return cls(recovering=int(data[:1] not in (b"\x01", b"\x02", b"\x03")))

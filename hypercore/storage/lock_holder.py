@@ -1,4 +1,4 @@
-"""Who holds the lock of a store, in words: process id, command, and since when it runs.
+"""Who holds the lock of a store, in words: process id, command, and since when it has run.
 
 From Linux's /proc. A lock on a file description (as of `CORESTORE`) has no process there, so it is
 RocksDB's own lock on `db/LOCK` that is looked up: whoever has one has the other.
@@ -25,13 +25,13 @@ def lock_holder(path: Path) -> str:
 
 
 def process_facts(process: int) -> str:
-    """Its command and since when it runs, in parentheses; empty where nothing tells."""
+    """The command of a process and since when it has run, in parentheses; empty if unknown."""
     facts = [fact for fact in (_command(process), _start(process)) if fact]
     return f" ({', '.join(facts)})" if facts else ""
 
 
 def locking_process(path: Path) -> int | None:
-    """Its id; None when there is none, or the system does not tell."""
+    """The id of that process; None when there is none, or the system does not tell."""
     try:
         inode = path.stat().st_ino
         locks = (_PROC / "locks").read_text().splitlines()

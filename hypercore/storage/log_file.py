@@ -5,15 +5,15 @@ a block are zeros. A record that does not fit is cut into fragments.
 
 | field    | bytes | meaning                                                          |
 |----------|-------|------------------------------------------------------------------|
-| checksum | 4     | CRC-32C of all from `type` on, turned and shifted (`_masked`)     |
+| checksum | 4     | CRC-32C from `type` on, rotated, plus a constant (`_masked`)     |
 | length   | 2     | of the payload, little endian                                    |
 | type     | 1     | 1 whole, 2 first, 3 middle, 4 last fragment; 0 for zeros to skip |
 | payload  |       | of a write: u64 sequence, u32 count, little endian, and rows     |
 
-The end of a file may be torn by a power cut, and RocksDB drops what begins with the first record
-that is not whole. But it does the same when one bit was turned of a record that had long been on
-the disk, and then drops what was acknowledged. CRCs are linear: a single turned bit can be told
-from any other damage, with one error in some 16,000, and be turned back.
+The end of a file may be torn by a power cut, and RocksDB drops all from the first record on that is
+not whole. But it does the same when one bit is turned in a record that has long been on the disk,
+and then drops what was acknowledged. CRCs are linear: a single turned bit can be told from any
+other damage, with one error in some 16,000, and be turned back.
 
 Source: RocksDB 10 db/log_format.h, util/crc32c.h.
 """
@@ -61,8 +61,8 @@ def _masked(crc: int) -> int:
 
 
 def _unmasked(masked: int) -> int:
-    turned = (masked - _MASK_DELTA) & _ALL_ONES
-    return (turned >> 17 | turned << 15) & _ALL_ONES
+    rotated = (masked - _MASK_DELTA) & _ALL_ONES
+    return (rotated >> 17 | rotated << 15) & _ALL_ONES
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Record:
     stop: int
     type: int
     last_sequence: int
-    """Of the write that begins here; 0 where none does."""
+    """That of the write that begins here; 0 where none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def payloads_of(data: bytes) -> list[bytes]:
 
 
 def records(data: bytes) -> Iterator[Record]:
-    """What the headers say; nothing is verified. After a wrong length with the next block."""
+    """What the headers say, unverified. After a wrong length it goes on with the next block."""
     position = 0
     while position + _HEADER.size <= len(data):
         block_stop = position - position % BLOCK_BYTES + BLOCK_BYTES
@@ -146,9 +146,9 @@ def _last_sequence(data: bytes, position: int, length: int, kind: int) -> int:
 
 
 def may_lack(data: bytes, sequence: int) -> bool:
-    """Whether a write-ahead log has, or had, more than writes up to `sequence`. Cheap.
+    """Whether a write-ahead log has, or may have had, writes beyond `sequence`. Cheap.
 
-    A torn end does, and a record of which a bit was turned: `turned_bit` tells them apart.
+    True for a torn end, and for a record with a turned bit: `turned_bit` tells them apart.
     """
     last = None
     for last in records(data):
@@ -162,7 +162,7 @@ def may_lack(data: bytes, sequence: int) -> bool:
 def is_foreign(data: bytes) -> bool:
     """Whether some record has a type that is not written here, such as those of reused files.
 
-    RocksDB looks for the rest of such a one for ever. Cheap.
+    RocksDB looks for the rest of such a record for ever. Cheap.
     """
     return any(record.type > _LAST for record in records(data))
 
@@ -205,7 +205,7 @@ def _turned_bit_of(data: bytes, record: Record) -> TurnedBit | None:
 
 
 def _place(length: int, difference: int) -> int | None:
-    """The bit of so many bytes whose turning changes their CRC by `difference`."""
+    """Which bit of `length` bytes changes their CRC by `difference` when it is turned."""
     table = _TABLE
     for bit in range(8):
         change = table[1 << bit]

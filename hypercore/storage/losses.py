@@ -1,4 +1,4 @@
-"""What of each core was in rows that cannot be read any more."""
+"""What each core had in rows that can no longer be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypercore.storage.records import decode_record
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Rows with start <= key < stop that cannot be read; none when all of them were deleted."""
+    """Rows with start <= key < stop that cannot be read, if any: all may have been deleted."""
 
     start: bytes
     stop: bytes
@@ -23,21 +23,21 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What of a core was in the gaps, as far as it was here."""
+    """What a core had in the gaps, as far as it was here."""
 
     discovery_key: bytes
     name: str | None
     is_ours: bool
-    """Whether nobody else may have it."""
+    """Whether its secret key is here: nobody else may have the blocks."""
     blocks: tuple[tuple[int, int | None], ...]
-    """Runs [start, stop); without an end where the gap has none."""
+    """Runs [start, stop); `stop` is None where the gap has no end."""
     has_head: bool
 
     def __str__(self) -> str:
         parts = ["its newest head may be lost"] if self.has_head else []
         if self.blocks:
             runs = ", ".join(_in_words(start, stop) for start, stop in self.blocks)
-            parts.append(f"of its blocks these are lost, as far as they were here: {runs}")
+            parts.append(f"these of its blocks are lost, as far as they were here: {runs}")
         if not parts:
             parts.append("rows beside its blocks are lost")
         return f"{self.name or self.discovery_key.hex()}: {'; '.join(parts)}"
@@ -50,7 +50,7 @@ def _in_words(start: int, stop: int | None) -> str:
 
 
 def losses_in(storage: Storage, gaps: tuple[Gap, ...]) -> Iterator[Loss]:
-    """What of each core was in the gaps."""
+    """What each core had in the gaps."""
     catalog = Catalog(storage)
     for discovery_key in catalog.discovery_keys():
         record = catalog.find(discovery_key)

@@ -12,7 +12,7 @@ from hypercore.storage import READ_AHEAD_ITEMS, LastingBatch, WriteBatch
 
 
 class MemoryBatch:
-    """Remembers what to do."""
+    """Remembers the changes to make."""
 
     __slots__ = ("changes", "is_used")
 
@@ -35,7 +35,7 @@ class MemoryBatch:
         self.changes.append((start, None, stop))
 
     def settle(self) -> None:
-        """All of it waits here."""
+        """Nothing to do: all of it waits here."""
 
     def close(self) -> None:
         if not self.is_used:

@@ -57,8 +57,8 @@ _MEASURING_STEP_BYTES = 64 << 10
 _STALL_SECONDS = 0.002
 
 _EARLY_BYTES = WRITE_BUFFER_BYTES * 3 // 4
-"""So full is a buffer when its log is synced for the first time: that takes 6 ms beside others,
-and what is left for the second time 2 ms."""
+"""How full a buffer is when its log is synced for the first time: that takes 6 ms beside others,
+and the second time takes 2 ms for what is left."""
 
 _SPARE_BYTES = 2 << 20
 """What an open store writes besides its rows, in files of its own."""
@@ -104,14 +104,14 @@ class RocksStorage:
         self._unmeasured_bytes = 0
         self._is_synced_early = False
         self._syncing = 0
-        """How many need every commit synced."""
+        """How many callers need every commit synced."""
         self._closing = threading.Lock()
         self._compacting = threading.Lock()
         if failure is not None:
             self._group.fail(failure)
 
     def _open(self, *, is_new: bool = False) -> StorageError | None:
-        """What is wrong if it can be read only until `recover`: there is no room to open it in."""
+        """Returns why it can only be read until `recover`, if there is no room to write."""
         path = self.path
         if not self._read_only:
             check_recovered(path / "db")
@@ -203,9 +203,9 @@ class RocksStorage:
                 limit -= len(rows)
 
     def unverified_keys(self, start: bytes, stop: bytes) -> Iterator[bytes]:
-        """Keys of [start, stop) in order, from blocks of which the checksum may be wrong.
+        """Keys of [start, stop) in order, from blocks whose checksum may be wrong.
 
-        Where it is, they may be any bytes, and too few. Reading one with `get` is verified.
+        Where it is, keys may be garbage, or missing. Reading one with `get` is verified.
         """
         if self._column is None:
             raise self._shut()
@@ -271,7 +271,7 @@ class RocksStorage:
         self._group.check()
         try:
             tables = batch.finish()
-            self._rotate()  # what is older is on the disk first
+            self._rotate()  # older writes must be on the disk first
             self._column.ingest_external_file(tables, taking_over())
         except Exception as error:  # RocksDB's errors have no class of their own
             raise self._group.fail(error) from error
@@ -279,7 +279,7 @@ class RocksStorage:
     def _rotate(self) -> None:
         """Begin a new write-ahead log, with all of the old one on the disk.
 
-        Between the two calls nobody commits: that happens in one thread.
+        Nobody commits between the two calls: all commits come from one thread.
         """
         self._is_synced_early = False
         self._db.flush_wal(True)
@@ -352,10 +352,10 @@ class RocksStorage:
                 self._use(open_database(path, read_only=False, is_new=False))
                 forget_ahead(path, is_open=True)
             except (StorageError, StoreLocked) as error:
-                with contextlib.suppress(HypercoreError):  # or not even that, until the next try
-                    self._use(open_database(path, read_only=True))  # reads go on
+                with contextlib.suppress(HypercoreError):  # reads go on, or not, until the next try
+                    self._use(open_database(path, read_only=True))
                 raise StorageFailed(f"the store cannot be written yet: {error}") from error
-            group.recovered()  # before a sync that waits for us asks
+            group.recovered()  # before a sync that waits for these locks looks for a failure
 
     async def reclaim(self) -> None:
         if self._column is None:
@@ -391,7 +391,7 @@ class RocksStorage:
 
     @contextlib.contextmanager
     def _each_commit_synced(self) -> Iterator[None]:
-        """RocksDB begins a buffer of its own, at a moment that nobody is told (`rocks_opening`)."""
+        """For when RocksDB begins a buffer of its own, unnoticed (`rocks_opening`)."""
         self._syncing += 1
         if self._group.durability.waits_for_disk:
             self._write_options = self._synced
@@ -405,7 +405,7 @@ class RocksStorage:
     def compact(self) -> None:
         """Rewrite everything into as little space as it needs. Blocks; takes long.
 
-        No file holds the bytes of deleted rows afterwards, but for the first and last key of
+        No file holds the bytes of deleted rows afterward, but for the first and last key of
         each table in RocksDB's manifest, which is written anew when the store is opened.
 
         Raises: StorageFailed.
@@ -475,7 +475,7 @@ class RocksStorage:
             holder.lose()
         for database in (self._doomed, self._db):
             # Closing moves the newest rows to where opening is faster. All of them are in the
-            # write-ahead log as well, which `_sync_last` has synced, or has told of.
+            # write-ahead log as well, which `_sync_last` has synced, or reported.
             with contextlib.suppress(Exception):
                 if database is not None:
                     database.close()

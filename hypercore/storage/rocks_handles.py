@@ -1,7 +1,7 @@
 """What users of an open RocksDB hold of it: batches and snapshots.
 
 Each keeps the database locked for as long as the binding's object in it lives, so each can let go
-of that and stay.
+of that object and live on.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from hypercore.errors import CorruptStorage, StorageError
 
 
 class RocksBatch:
-    """A native batch; `put` and `delete` are its own methods, to cost nothing on top.
+    """A native batch; `put` and `delete` are that one's methods, to cost nothing on top.
 
     While one is neither committed nor garbage, closing the store does not unlock it, unless the
-    store knows it and can take it away.
+    store knows the batch and can take it away.
     """
 
     __slots__ = ("__weakref__", "_column", "delete", "is_lost", "native", "put")
@@ -40,7 +40,7 @@ class RocksBatch:
         return self._column is None
 
     def settle(self) -> None:
-        """All of it waits here."""
+        """Nothing to do: all of it waits here."""
 
     def release(self) -> None:
         """Let go of the database."""
@@ -53,13 +53,13 @@ class RocksBatch:
             self.release()
 
     def lose(self) -> None:
-        """The database is closed, which this would keep locked."""
+        """The database is being closed, and this would keep it locked."""
         self.is_lost = not self.is_used
         self.release()
 
 
 class RocksSnapshot:
-    """A snapshot of the database's own.
+    """One of the database's own snapshots.
 
     Single rows only: the binding's iterators over a snapshot show the present rows.
     It ends with the database, which may be closed for a while: then all its rows are gone.
@@ -92,6 +92,6 @@ class RocksSnapshot:
         self._native = None
 
     def lose(self) -> None:
-        """The database is closed, which this would keep locked."""
+        """The database is being closed, and this would keep it locked."""
         self._is_lost = self._native is not None
         self._native = None

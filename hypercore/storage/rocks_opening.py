@@ -1,4 +1,4 @@
-"""Opening the database of a store: its settings, and what is looked at before RocksDB does.
+"""Opening the database of a store: its settings, and what is checked before RocksDB opens it.
 
 Source: hypercore-storage 3.3.1 index.js, for its settings.
 """
@@ -40,9 +40,9 @@ WRITE_BUFFERS = 3
 
 # With every buffer begins a new write-ahead log, which RocksDB writes while the old one is not
 # synced. A power cut may keep the new one without the end of the old one, and then the store has
-# a hole that nothing tells of. So it is `rocks` that begins a buffer, with the old log synced.
-# RocksDB does at a commit for which the one before went beyond its own limit; by then ours, which
-# is lower and measured whenever this much was written, has been seen.
+# a hole that nothing shows. So it is `rocks` that begins a buffer, with the old log synced.
+# RocksDB begins one at the commit after the one that went beyond its own limit; by then ours, which
+# is lower and measured every few commits, has been seen.
 ROCKS_LIMIT_BYTES = WRITE_BUFFER_BYTES * 5 // 4
 
 # Share of the blob files, oldest first, that a compaction of RocksDB's own choice rewrites.
@@ -65,9 +65,9 @@ class NoRoom(StorageError):
 def open_database(
     path: Path, *, read_only: bool, is_new: bool = True, is_lenient: bool = False
 ) -> Rdict:
-    """`is_new`: it may be, and is then made, unless `read_only`.
+    """Open the database in `path`. `is_new`: make it if there is none, unless `read_only`.
 
-    `is_lenient`: also where tables are missing, of which each read fails then.
+    `is_lenient`: open it even where tables are missing; reading from those fails.
 
     Raises: UsageError, StoreLocked, CorruptStorage, NoRoom, StorageError.
     """
@@ -101,14 +101,14 @@ def is_damage(text: str) -> bool:
 
 
 def table_options() -> Options:
-    """For tables that are made apart, and RocksDB's own repair, which makes families of them."""
+    """For tables that are made apart, and for RocksDB's own repair, which makes families, too."""
     return _log_options(Cache(_BLOCK_CACHE_BYTES))
 
 
 def _check_unused(path: Path) -> None:
     """Do not let RocksDB make a new database over one whose first file was lost.
 
-    It would delete the tables of the old one. What a crash leaves of making one has none yet.
+    It would delete the tables of the old one. A database that a crash left half made has none.
     Raises: CorruptStorage.
     """
     if any(
@@ -122,7 +122,7 @@ def _check_unused(path: Path) -> None:
 
 
 def check_recovered(path: Path) -> None:
-    """Raises: CorruptStorage while JavaScript has not finished what it began."""
+    """Raises: CorruptStorage while JavaScript has a recovery to finish."""
     if (path / "RECOVERING").exists():
         raise CorruptStorage(
             str(path / "RECOVERING"),
@@ -132,11 +132,11 @@ def check_recovered(path: Path) -> None:
 
 
 def check_logs(path: Path) -> None:
-    """Do not let RocksDB drop what was acknowledged because a bit of its log was turned.
+    """Keep RocksDB from dropping what was acknowledged because a bit of its log was turned.
 
-    Or, where one was turned in its manifest, look for the rest of a record for ever.
+    Where one was turned in its manifest, it may even look for the rest of a record for ever. There
+    is a log with anything in it only after a crash.
 
-    Only after a crash is there a log with anything in it.
     Raises: CorruptStorage.
     """
     current = path / "CURRENT"
@@ -147,7 +147,7 @@ def check_logs(path: Path) -> None:
     for log, data in logs.items():
         if is_foreign(data):
             _check_bits(log, data)
-    if manifest.is_file():  # else RocksDB says that it is not
+    if manifest.is_file():  # else RocksDB says that it is missing
         _check_bits(manifest, manifest.read_bytes())
     if not logs:
         return
@@ -176,7 +176,7 @@ def _open_files() -> int:
 
 
 def _options(cache: Cache) -> Options:
-    """Settings of both families; without these three compressions JavaScript opens neither."""
+    """Settings of both families; with any other compression JavaScript opens neither."""
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
@@ -185,11 +185,11 @@ def _options(cache: Cache) -> Options:
     options.set_blob_compression_type(DBCompressionType.none())
     table = BlockBasedOptions()
     table.set_format_version(6)  # what JavaScript's RocksDB reads; a newer default may not be
-    # JavaScript has 8 KiB. Scans take 5 to 8 % less than with those, for 0.4 % more disk.
+    # JavaScript has 8 KiB. Scans take 5 to 8 % less time than with that, for 0.4 % more disk.
     table.set_block_size(4096)
     table.set_bloom_filter(10, False)
-    # Index and filters in pieces that go through the cache: whole ones would not fit into it and
-    # be read again at every get (55 us instead of 5), and outside of it nothing bounds them.
+    # Index and filters in pieces that go through the cache: whole ones would not fit into it, and
+    # be read again at every get (55 us instead of 5); outside of it nothing bounds them.
     table.set_index_type(BlockBasedIndexType.two_level_index_search())
     table.set_partition_filters(True)
     table.set_metadata_block_size(8192)
@@ -223,7 +223,7 @@ def _log_options(cache: Cache) -> Options:
 
 
 def bytes_in_logs(path: Path) -> int:
-    """What opening the database will write out. It may be deleting a log while it closes."""
+    """How much opening the database will write out. While it closes, a log may be deleted."""
     total = 0
     for log in path.glob("*.log"):
         with contextlib.suppress(FileNotFoundError):

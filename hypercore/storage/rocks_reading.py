@@ -33,7 +33,7 @@ def read_ahead(
 
 
 def _error_at(column: Rdict, key: bytes, options: ReadOptions) -> Exception | None:
-    """Why there is no further row: the binding takes one that it cannot read for the end."""
+    """Why no row follows, if it is an error: the binding takes an unreadable row for the end."""
     rest = column.iter(options)
     rest.seek(key)
     try:
@@ -49,7 +49,7 @@ def unverified_keys(column: Rdict, start: bytes, stop: bytes) -> Iterator[bytes]
     """Keys of [start, stop), without a look at any checksum."""
     options = ReadOptions()
     options.set_verify_checksums(False)
-    # Nothing from the cache would be verified any more. The type stub lacks the argument.
+    # What the cache held of this would not be verified any more. The type stub lacks the argument.
     options.fill_cache(False)  # type: ignore[call-arg]  # see above
     options.set_iterate_upper_bound(stop)
     found = column.iter(options)

@@ -1,4 +1,4 @@
-"""[disk] A database of the files that are left of another, where the list of them is lost or wrong.
+"""[disk] A database made of the files left of another, where the list of them is lost or wrong.
 
 RocksDB's list (`MANIFEST-*`) says which tables there are. Without it, or where it names one that is
 gone or cut off, nothing is opened. RocksDB's own repair lists what tables can be read, but knows
@@ -26,8 +26,8 @@ write-ahead log for nobody's while no table is of their family. So all of that i
 | tag 200, family            | 2 x varint |                                            |
 
 A list that was cut off is a list all the same, and RocksDB deletes the tables that it does not
-name. A crash leaves such, too, but their rows are in the log or in other tables: the numbers of the
-newest rows tell.
+name. A crash leaves such tables, too, but their rows are in the log or in other tables: the numbers
+of the newest rows tell which it is.
 
 Source: RocksDB 10 db/dbformat.h, db/repair.cc, db/version_edit.cc, db/blob/blob_file_addition.cc,
 db/blob/blob_log_format.h.
@@ -58,10 +58,10 @@ _TEXTS = {1, 8193}
 """Tags of what an edit begins with: numbers of logs, files, rows, families; comparator and id."""
 
 _FAMILY_NUMBER = 1
-"""Of `COLUMN_FAMILY`, in all stores: `default` comes first, and there is no other."""
+"""That of `COLUMN_FAMILY`, in all stores: `default` comes first, and there is no other."""
 
 _NEW_FAMILY = bytes((0xC9, 0x01, len(COLUMN_FAMILY))) + COLUMN_FAMILY.encode()
-"""What the edit that adds it has: tag 201, and its name."""
+"""Part of the edit that adds the family: tag 201, and its name."""
 
 _FIRST_KIND, _LAST_KIND = (kind.to_bytes(8, "little") for kind in (1, 0))
 """Number and kind of rows: values, and deletions, which come after those of the same number."""
@@ -70,7 +70,7 @@ _BLOB_HEADER_BYTES, _BLOB_FOOTER_BYTES = 30, 32
 _BLOB_COUNT = Struct("<4xQ")
 
 _LATER = 10**9
-"""Added to the numbers of write-ahead logs: an older one than the list is not read."""
+"""Added to the numbers of write-ahead logs: RocksDB reads none that is older than the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class LostTable:
 
     name: str
     keys: tuple[bytes, bytes] | None
-    """The first and last key that it had; None when nothing tells."""
+    """The first and last key that it had; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class RebuiltList:
 def rebuild_list(source: Path, target: Path) -> RebuiltList:
     """Make `target` a database of what can be read in `source`, which stays as it is.
 
-    Files that are not written to again are the same in both. Raises: OSError, CorruptStorage.
+    Both share the files that are never written to again. Raises: OSError, CorruptStorage.
     """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -138,7 +138,7 @@ def _repair(path: Path) -> list[str]:
 
 
 def check_tables(path: Path, scratch: Path) -> None:
-    """Do not let RocksDB delete tables with rows that nothing else has.
+    """Keep RocksDB from deleting tables with rows that nothing else has.
 
     Raises: CorruptStorage, NoRoom, StorageError.
     """
@@ -175,15 +175,15 @@ def _newest_row(tables: list[Path], scratch: Path) -> int:
 
 
 def restore_tables(path: Path) -> None:
-    """Give back tables that RocksDB took over, and deleted as it could not sync its list.
+    """Give back tables that RocksDB took over, and deleted because it could not sync its list.
 
-    The list may name them all the same, and then it is true. Raises: StorageError.
+    The list may name them all the same, and then it is right. Raises: StorageError.
     """
     ahead, manifest = tables_ahead(path), _manifest(path)
     if not ahead or manifest is None or not manifest.is_file():
         return
     if turned_bit(manifest.read_bytes()) is not None:
-        return  # RocksDB might not come to an end with it, and `check_logs` tells of it
+        return  # RocksDB might never finish with it, and `check_logs` reports it
     named = _named_tables(path) or {}
     missing = {keys: name for name, keys in named.items() if not (path / name).exists()}
     if not missing:
@@ -201,16 +201,16 @@ def restore_tables(path: Path) -> None:
 
 
 def _later_tables(path: Path) -> list[Path]:
-    """Tables that were made after the last that the list says."""
+    """Tables that are newer than any that the list may name."""
     manifest = _manifest(path)
     if manifest is None or not manifest.is_file():
-        return []  # RocksDB, or who opens it, tells of that
+        return []  # reported when the database is opened
     next_file = _numbers(manifest).get(_NEXT_FILE, 0)
     return [file for file in path.glob("*.sst") if int(file.stem) >= next_file]
 
 
 def _manifest(path: Path) -> Path | None:
-    """The list that counts."""
+    """The list in use, if any."""
     current = path / "CURRENT"
     return path / current.read_text(errors="replace").strip() if current.is_file() else None
 
@@ -250,12 +250,12 @@ def _named_tables(path: Path) -> dict[str, tuple[bytes, bytes]] | None:
 def _link(file: Path, target: Path) -> None:
     try:
         os.link(file, target)
-    except OSError:  # a file system that has no such thing
+    except OSError:  # a file system without hard links
         shutil.copyfile(file, target)
 
 
 def _complete(manifest: Path, blobs: list[Path], tables: Iterable[bytes]) -> None:
-    """Name blob files before any table: one that is named first is not known to need them."""
+    """Name blob files before any table: one named earlier would not be known to need them."""
     edits = payloads_of(manifest.read_bytes())
     place = next(place for place, edit in enumerate(edits) if _NEW_FAMILY in edit) + 1
     edits[place:place] = map(_new_blob_file, blobs)
@@ -263,7 +263,7 @@ def _complete(manifest: Path, blobs: list[Path], tables: Iterable[bytes]) -> Non
 
 
 def _new_tables(files: list[Path], manifest: Path, scratch: Path) -> dict[Path, bytes]:
-    """The edits that add those of the tables made apart which can be read."""
+    """The edits that add the tables made apart, as far as they can be read."""
     next_file = _numbers(manifest).get(_NEXT_FILE, 0)
     edits = {}
     for file in files:
@@ -284,7 +284,7 @@ def _new_tables(files: list[Path], manifest: Path, scratch: Path) -> dict[Path, 
 
 
 def _keys_of(table: Path, scratch: Path) -> tuple[bytes, bytes] | None:
-    """Its first and last key, by a database of nothing else; None if it cannot be read."""
+    """A table's first and last key, from a database of nothing else; None if it is unreadable."""
     shutil.rmtree(scratch, ignore_errors=True)
     database = open_database(scratch, read_only=False)
     link = scratch / "table"
@@ -326,7 +326,7 @@ def _varint(number: int) -> bytes:
 
 
 class _Varints:
-    """Reads them one after the other; zeros beyond the end."""
+    """Reads varints one after the other; zeros beyond the end."""
 
     def __init__(self, data: bytes) -> None:
         self.offset = 0

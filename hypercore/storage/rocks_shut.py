@@ -1,4 +1,4 @@
-"""What takes the place of a read while no database is open, and says why."""
+"""Functions that take the place of a read while no database is open; each raises why."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def closed(key: bytes) -> bytes | None:
 
 
 def suspended(key: bytes) -> bytes | None:
-    """Others may have its files."""
+    """The store is suspended: others may have its files."""
     raise StoreSuspended
 
 
 def lost(key: bytes) -> bytes | None:
-    """After a failure it could not even be opened for reading."""
+    """After a failure the store could not even be opened for reading."""
     raise StorageFailed("the store can be neither read nor written until it recovers")
 
 
 def why_shut(read: Callable[[bytes], object]) -> Exception:
-    """What one of these raises."""
+    """The error that one of these raises."""
     try:
         read(b"")
     except (HypercoreError, trio.ClosedResourceError) as error:

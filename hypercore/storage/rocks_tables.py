@@ -1,17 +1,17 @@
 """[disk] One long commit whose rows do not wait in memory: tables that the database takes over.
 
 RocksDB holds a batch in memory, and then all its rows once more, until they are on the disk. So
-most rows of a long commit go into tables of their own while they come: files `ahead-*` beside those
+most rows of a long commit go into tables of their own as they come: files `ahead-*` beside those
 of the database, which nobody else looks at. With the last row they become tables of the database in
 one step, by hard links: after a crash all are there or none, and what it leaves of such files is
 deleted when the store is opened.
 
 A row that was taken over has no number of its own in its table. RocksDB's list of the tables has
-it; where that is lost, any other row of the same key is taken for the newer one. So what may have
-been there before is written once more, as everything else is, and what is many must be new.
+it; where that is lost, any other row of the same key is taken for the newer one. So rows that may
+not be new are written once more, in the usual way, and the many must be new.
 
 When RocksDB cannot sync its list it deletes the tables that it was taking over, though the list may
-name them later. So their names here are kept until the store was opened again (`restore_tables`).
+name them later. So the files here are kept until the store is opened again (`restore_tables`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _numbers = count()
 _TABLE_BYTES = 64 << 20
 _AFTER_NUMBERS = b"\xff"
 _MARK = b"external_sst_file."
-"""In the properties at the end of each table that was made by itself."""
+"""In the properties at the end of each table that was made apart."""
 
 _PROPERTIES_BYTES = 16 << 10
 
@@ -62,7 +62,7 @@ class TableBatch:
         self._rows[key] = None
 
     def settle(self) -> None:
-        """Into tables go those that come after all that are there: of a tree some come late."""
+        """Move rows that come after all that are there into tables; some tree nodes come late."""
         rows = self._rows
         keys = sorted(rows)
         try:
@@ -74,7 +74,7 @@ class TableBatch:
             raise StorageFailed(f"{self._database} cannot be written: {error}") from error
 
     def finish(self) -> list[str]:
-        """Tables of all of it, which are on the disk, and not ours any more.
+        """Paths of tables with all of the rows, which are on the disk, and not ours any more.
 
         Raises: OSError, whatever RocksDB does.
         """
@@ -86,7 +86,7 @@ class TableBatch:
         return paths
 
     def pour(self, batch: RowBatch) -> None:
-        """Put into a batch what may not have been new."""
+        """Put the rows that may not be new into a batch."""
         for key, value in self._rows.items():
             if value is None:
                 batch.delete(key)
@@ -94,7 +94,7 @@ class TableBatch:
                 batch.put(key, value)
 
     def close(self) -> None:
-        """Give it up, perhaps in the thread that closes the database, while its owner does, too."""
+        """Give the batch up; the thread that closes the database may do so while its owner does."""
         self.is_used = True
         self._rows.clear()
         for table in list(self._tables.values()):
@@ -108,14 +108,14 @@ class TableBatch:
 
 
 def taking_over() -> IngestExternalFileOptions:
-    """Of a row that is in two tables the later one of them counts."""
+    """How tables are taken over: of a row that is in two of them, the later one counts."""
     options = IngestExternalFileOptions()
     options.set_move_files(True)
     return options
 
 
 class _Table:
-    """Rows in the order of their keys, in as many files as are not too long."""
+    """Rows in the order of their keys, in files that are not too long."""
 
     def __init__(self, database: Path, prefix: bytes) -> None:
         self.last = prefix
@@ -160,7 +160,7 @@ class _Table:
 
 
 def is_taken_over(table: Path) -> bool:
-    """Whether a table of the database was made by itself."""
+    """Whether a table of the database was made apart."""
     with table.open("rb") as file:
         file.seek(max(0, table.stat().st_size - _PROPERTIES_BYTES))
         return _MARK in file.read()
@@ -176,7 +176,7 @@ def is_left_behind(table: Path, database: Path) -> bool:
 
 
 def forget_ahead(database: Path, *, is_open: bool) -> None:
-    """Delete what a crash left, and what takes room before the database `is_open`."""
+    """Delete what a crash left; until the database `is_open`, only files with no other link."""
     for file in tables_ahead(database):
         with contextlib.suppress(OSError):
             if is_open or file.stat().st_nlink == 1:  # else `is_left_behind` needs it still

@@ -1,12 +1,11 @@
 """[disk] A new database of all that can be read of a damaged one.
 
 RocksDB stops writing when it comes to rewrite a file of which a part cannot be read, and comes to
-it again whenever it is opened. Log files, of which one bit was turned, are put right in place;
-else a damaged store is copied, row by row, into a new one that takes its place; where rows cannot
-be read there is a gap. Where whole files are gone or cut off, or the list of them is, the copy is
-made of what is left (`rocks_rebuilding`), and there is a gap wherever the lost ones may have had
-rows. What was in the gaps say `losses`; what that means for a core is for
-`hypercore.store_repair` to find out.
+it again whenever it is opened. Log files of which one bit was turned are mended in place; any other
+damaged store is copied, row by row, into a new one that takes its place, with a gap where rows
+cannot be read. Where whole files are gone or cut off, or the list of them is, the copy is made of
+what is left (`rocks_rebuilding`), and there is a gap wherever the lost ones may have had rows.
+`losses` tells what was in the gaps; `hypercore.store_repair` finds out what that means for a core.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from hypercore.storage.rocks_rebuilding import check_tables, rebuild_list
 _FIRST_KEY = b"\x00"
 _LAST_KEY = b"\xff"
 _DATA = b"\x04"
-"""Where the rows of cores begin; below are those that say which cores there are."""
+"""Where the rows of logs begin; below are the rows that say which cores there are."""
 
 _BATCH_BYTES = 1 << 20
 _SPARE_BYTES = 8
@@ -52,7 +51,7 @@ class Salvage:
     damaged: Path | None
     """Where the damaged database is now, to be deleted; None when it had no gaps."""
     mended: tuple[str, ...]
-    """What was put right in place, in words."""
+    """What was mended in place, in words."""
     lost: tuple[Loss, ...] = ()
     """What was in the gaps, or may have been, core by core."""
 
@@ -74,10 +73,10 @@ def readable_rows(storage: RocksStorage) -> Iterator[tuple[bytes, bytes] | Gap]:
 
 
 def _rows_within(storage: RocksStorage, gap: Gap) -> Iterator[tuple[bytes, bytes] | Gap]:
-    """What can be read in a gap after all, and what is left of it.
+    """What can be read in a gap after all, and what is left of the gap.
 
     One damaged block stops an iteration over all files that have keys in its range; a single row
-    is read from the one that has it, and its checksums are verified.
+    is read from the file that has it, and its checksums are verified.
     """
     lost: list[bytes] = []
     has_any = False
@@ -99,7 +98,7 @@ def _rows_within(storage: RocksStorage, gap: Gap) -> Iterator[tuple[bytes, bytes
 
 
 def _next_readable(storage: Storage, position: bytes, stop: bytes) -> bytes:
-    """A key after `position` where reading works again, about as close as there is one."""
+    """A key after `position` where reading works again, about the closest there is."""
     width = len(position) + _SPARE_BYTES
     bad = int.from_bytes(position.ljust(width, b"\x00"), "big")
     end = int.from_bytes(stop.ljust(width, b"\x00"), "big")
@@ -128,10 +127,10 @@ def _is_readable(storage: Storage, key: bytes, stop: bytes) -> bool:
 def salvage(path: Path) -> Salvage:
     """Replace the database of the closed store in `path`, if it is damaged. Blocks; takes long.
 
-    Afterwards our own cores of which the newest head may be lost refuse appends.
+    Afterward our own cores whose newest head may be lost refuse appends.
 
-    Raises: StoreLocked, CorruptStorage for damage that nothing can be read around, or to the
-    records that say which cores there are; StorageFailed. Before the end nothing is changed.
+    Raises: StoreLocked, CorruptStorage for damage that cannot be read around, or to the records
+    that say which cores there are; StorageFailed. The database is replaced only at the end.
     """
     directory = StoreDirectory(path)
     try:
@@ -145,7 +144,7 @@ def salvage(path: Path) -> Salvage:
                 return Salvage((), None, mended)
             try:
                 lost = _copy(storage, directory.salvaged_path, gaps)
-            except BaseException:  # of a full disk it is not to keep the room
+            except BaseException:  # it must not take the room of a full disk
                 shutil.rmtree(directory.salvaged_path, ignore_errors=True)
                 raise
         finally:
@@ -160,16 +159,16 @@ def salvage(path: Path) -> Salvage:
 
 @dataclass(frozen=True, slots=True)
 class _Missing:
-    """What whole files that are gone had."""
+    """What was in whole files that are gone."""
 
     gaps: tuple[Gap, ...] = ()
     is_rebuilt: bool = False
     has_unknown: bool = False
-    """Whether there are tables that cannot be read, and nothing tells what they had."""
+    """Whether there are tables that cannot be read, of which it is unknown what they had."""
 
 
 def _open(path: Path, rebuilt_path: Path) -> tuple[RocksStorage, _Missing]:
-    """The store as it is, or one of the files that are left. Raises: as `salvage`, OSError."""
+    """The store as it is, or made of the files that are left. Raises: as `salvage`, OSError."""
     try:
         check_tables(path / "db", rebuilt_path)
         return RocksStorage(path, Durability.OS, read_only=True), _Missing()
@@ -192,9 +191,9 @@ def _open(path: Path, rebuilt_path: Path) -> tuple[RocksStorage, _Missing]:
 def _check_catalog(
     path: Path, storage: RocksStorage, gaps: tuple[Gap, ...], missing: _Missing
 ) -> None:
-    """A core that the store does not know any more would begin another history.
+    """Raises: CorruptStorage when the store may not know all its cores any more.
 
-    Raises: CorruptStorage.
+    Such a core would begin another history.
     """
     reason = next((gap.reason for gap in gaps if gap.start < min(gap.stop, _DATA)), "")
     if missing.is_rebuilt and not reason:
@@ -228,7 +227,7 @@ def _has_orphans(storage: Storage, head: StoreHead, known: set[int]) -> bool:
 
 
 def _mend_log_files(path: Path) -> Iterator[str]:
-    """Turn back a bit of a write-ahead log, or of what names the files; says which."""
+    """Turn back a bit of a write-ahead log, or of what names the files; tells what was done."""
     manifests = sorted(path.glob("MANIFEST-*"))
     current = path / "CURRENT"
     if len(manifests) == 1:
@@ -276,12 +275,12 @@ def _copy(source: RocksStorage, path: Path, gaps: tuple[Gap, ...]) -> tuple[Loss
 
 
 def _mark_recovering(target: Storage, losses: tuple[Loss, ...]) -> None:
-    """Our own cores of which the head may be lost are not to be appended to: see `Hints`."""
+    """Keep our own cores whose head may be lost from being appended to: see `Hints`."""
     catalog = Catalog(target)
     batch = target.batch()
     for loss in losses:
         record = catalog.find(loss.discovery_key)
         if record is not None and loss.is_ours and loss.has_head:
             hints = DataKeys(record.data_pointer).hints
-            batch.put(hints, Hints(recovering=1).encode())  # the rest is found anew
+            batch.put(hints, Hints(recovering=1).encode())  # the rest is derived anew
     target.commit(batch)

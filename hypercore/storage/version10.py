@@ -149,7 +149,7 @@ class Version10Core:
             bitfield.load_page(start // PAGE_BYTES, page.ljust(PAGE_BYTES, b"\x00"))
         length = self._state.length
         for first, stop, is_here in self._state.bits:
-            # What was cut off later is of no account.
+            # What was cut off later does not count.
             bitfield.set_range(min(first, length), min(stop, length), is_here)
         return bitfield
 
@@ -187,7 +187,7 @@ class Version10Core:
 
 
 def version10_directories(path: Path) -> list[Path]:
-    """The cores below `path`, which may be one or the directory of a Corestore 6."""
+    """Directories of the cores in `path`, which may be one, or the directory of a Corestore 6."""
     return sorted(oplog.parent for oplog in path.rglob("oplog"))
 
 
@@ -262,7 +262,7 @@ def _read_external_header(data: bytes, directory: Path) -> _State:
 
 
 def _decode_header(data: bytes) -> _State | None:
-    """None for one that is elsewhere."""
+    """None for a header that only points to another."""
     reader = Reader(data)
     version = reader.uint()
     if version == 0:

@@ -434,7 +434,7 @@ async def test_connected_peers_can_follow_a_pruned_log() -> None:
 
 
 async def test_a_store_that_cannot_be_opened_as_was_asked_is_not_left_open(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"as Durability\.parse makes of text, not str"):
+    with pytest.raises(TypeError, match=r"Durability\.parse reads one from text\), not str"):
         async with open_corestore(tmp_path, durability="commit"):  # type: ignore[arg-type]  # text
             pass
     assert os.listdir(tmp_path) == []

@@ -96,7 +96,7 @@ async def test_the_list_of_the_files_is_lost(is_killed: bool, source: Core, tmp_
     salvage, repairs = await repair(path)
     assert [gap.reason for gap in salvage.gaps] == ["the list of the tables is lost"]
     assert {str(loss).partition(":")[2] for loss in salvage.lost} == {
-        " its newest head may be lost; of its blocks these are lost, as far as they were here: any"
+        " its newest head may be lost; these of its blocks are lost, as far as they were here: any"
     }
     assert all(item.is_sound and not item.forgotten for item in repairs.values())
     async with open_corestore(path) as store:
