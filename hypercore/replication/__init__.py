@@ -1,4 +1,4 @@
-"""Replication of a core with its peers: pure machines that schedule, and the tasks that carry out.
+"""Replication of a core with its peers: pure machines that schedule, and tasks that do the work.
 
     messages -> session -> replicator -> reception -> downloads -> intake -> one commit for all
                                |             |-> uploads

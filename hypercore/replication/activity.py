@@ -1,4 +1,4 @@
-"""Whether a core is in use: after a while of not being so, peers are told that it wants nothing."""
+"""Whether a core is in use: once it has not been for a while, peers hear that it wants nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from math import inf
 
 
 class Activity:
-    """Active; or not any more, but for so short a time that nobody was told; or quiet."""
+    """Active; or no longer active, but for too short a time to tell peers; or quiet."""
 
     def __init__(self) -> None:
         self.is_active = True
@@ -17,14 +17,14 @@ class Activity:
         """When to call `advance`."""
 
     def set(self, is_active: bool, quiet_at: float) -> None:
-        """In use or not; if not, then quiet from a time on, if it stays so."""
+        """Note whether the core is in use; if it is not, it is quiet from `quiet_at` on."""
         if is_active:
             self.is_active, self.is_quiet, self.deadline = True, False, inf
         elif self.is_active:
             self.is_active, self.deadline = False, quiet_at
 
     def advance(self, now: float) -> bool:
-        """Whether it has become quiet at this moment."""
+        """Whether the core has become quiet just now."""
         if now < self.deadline:
             return False
         self.is_quiet, self.deadline = True, inf

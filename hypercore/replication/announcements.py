@@ -33,7 +33,7 @@ class Announcer:
         self.served = log.head
         """The last durable head: what peers are told of and get proofs of."""
         self.due_at = inf
-        """When what was served since is to be announced at the latest."""
+        """When what is held back is to be announced at the latest."""
         self._waiting: tuple[int, int] | None = None
 
         if log.durable_length < log.head.length:
@@ -41,7 +41,7 @@ class Announcer:
         self.advance()
 
     def advance(self) -> tuple[int, int] | None:
-        """Look at the log again; returns the (start, stop) of blocks that are served since."""
+        """Look at the log again; returns the (start, stop) of blocks that are newly served."""
         head = self._log.head
         served = self.served
         unsynced = self._unsynced
@@ -66,7 +66,7 @@ class Announcer:
         return (start, held) if held > start else None
 
     def hold_back(self, run: tuple[int, int] | None, delay_seconds: float, now: float) -> bool:
-        """Whether what is served since can be announced later, with more; `due_at` says when."""
+        """Whether what is newly served can be announced later, with more; `due_at` says when."""
         if run is not None:
             self._waiting = (run[0] if self._waiting is None else self._waiting[0], run[1])
         self.due_at = min(self.due_at, now + delay_seconds)
@@ -82,7 +82,7 @@ class Announcer:
         return [] if self._waiting is None else [self._waiting]
 
     def take_held_back(self) -> list[tuple[int, int]]:
-        """The same; they are announced now."""
+        """As `held_back`; the caller announces them now."""
         held_back, self._waiting, self.due_at = self.held_back, None, inf
         return held_back
 
@@ -105,7 +105,7 @@ class Announcer:
         )
         sent = peer.sent_sync
         if sent is not None:
-            # A peer that is not behind us does not act on these two; behind us, it waits for them.
+            # A peer that is not behind us does not act on these two; one behind us waits for them.
             is_behind = theirs is not None and is_same_fork and theirs.length < head.length
             is_news = is_behind and (
                 sent.remote_length != sync.remote_length or sent.can_upgrade != sync.can_upgrade
@@ -124,7 +124,7 @@ class Announcer:
         peer.outbox.append((MessageType.SYNC, sync.encode()))
 
     def _drop_history(self, peer: RemotePeer, old_length: int) -> None:
-        """What we had of the old history is gone from where it parted from ours, at the latest."""
+        """Announce that blocks of the old history are gone, from where it parted at the latest."""
         kept = min(self._log.contiguous_length, self.served.length)
         peer.sent_contiguous = min(peer.sent_contiguous, kept)
         if old_length > kept:
@@ -160,7 +160,7 @@ class Announcer:
     def have(self, peer: RemotePeer, runs: Iterable[tuple[int, int]]) -> None:
         """Announce new blocks, given as half-open runs.
 
-        Once all blocks are here that is said once for each length. Before that, the last
+        Once all blocks are here, that is announced once for each length. Before that, the last
         blocks are announced, and those that the peer wants to hear of, if it lacks them.
         """
         length = self.served.length

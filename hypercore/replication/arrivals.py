@@ -1,4 +1,4 @@
-"""[trio] Peers that are on their way here, or looked for."""
+"""[trio] Peers that are on their way here, or are being looked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 
 
 class Arrivals:
-    """Of one core; `activity` is woken when nobody has to be waited for any more."""
+    """The peers of one core that may be waited for; `activity` is woken when fewer are."""
 
     def __init__(self, activity: trio.lowlevel.ParkingLot) -> None:
         self._activity = activity
@@ -24,11 +24,11 @@ class Arrivals:
         return bool(self._opening)
 
     def is_opening_at(self, now: float) -> bool:
-        """The same, of those that may still be waited for at that time."""
+        """Whether a channel is being opened that may still be waited for at that time."""
         return any(end > now for end in self._opening)
 
     def until(self, now: float) -> float:
-        """How long to wait for peers on their way, or for the first that is sought; -inf: not."""
+        """Until when to wait for peers on their way, or for the first one sought; -inf: not."""
         if self._finding > 0 and not self._has_anybody_come:
             return inf
         return min((end for end in self._opening if end > now), default=-inf)

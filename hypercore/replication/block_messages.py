@@ -1,7 +1,7 @@
 """Data messages with a block each and nothing else: nearly all that is ever sent.
 
-A tree node is stored as it is sent, so what lies beside the paths of many blocks is read in one
-go and never decoded. A scattered block of 20,000 takes nine of them: 28 us a block instead of 40.
+A tree node is stored as it is sent, so the siblings on the paths of many blocks are read in one go
+and never decoded. A scattered block of 20,000 takes nine of them: 28 us a block instead of 40.
 """
 
 from __future__ import annotations

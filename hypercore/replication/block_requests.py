@@ -1,6 +1,7 @@
-"""Writing requests for blocks of our tree: each asks for as much of its path as is on nobody's way.
+"""Writing requests for blocks of our tree: each asks for that part of its path which no other does.
 
-What is asked of a peer together counts on the nodes that the blocks before it bring (`inflight`).
+Of blocks that one peer is asked for, each counts on the nodes that those before it bring
+(`inflight`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ READ_PRIORITY = 1
 
 
 class BlockRequests:
-    """Of one core to its peers."""
+    """The requests of one core to its peers."""
 
     __slots__ = ("_log",)
 
@@ -24,7 +25,7 @@ class BlockRequests:
         self._log = log
 
     def ask(self, peer: RemotePeer, indices: Iterable[int], now: float) -> None:
-        """Ask for these, in this order, after what was asked for before."""
+        """Ask for these blocks, in this order, after what was asked for before."""
         inflight = peer.inflight
         outbox = peer.outbox
         read_node = self._log.read_node
@@ -42,11 +43,11 @@ class BlockRequests:
         peer.counters.requests_sent += count
 
     def ask_first(self, peer: RemotePeer, indices: Sequence[int], now: float) -> None:
-        """Ask for these, to be answered before all that is asked for with `ask`."""
+        """Ask for these blocks, to be answered before all that is asked for with `ask`."""
         inflight = peer.inflight
         fork = self._log.head.fork
         for index in indices:
-            # It is answered before what is open now: it must not count on nodes of that.
+            # Answered before the requests that are open now, it must not count on their nodes.
             inflight.retry_alone(index)
             levels, _ = inflight.plan_path(index, self._log.read_node)
             asked = inflight.add(index, levels, False, None, fork, now)

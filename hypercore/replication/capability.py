@@ -1,7 +1,7 @@
 """The proof that both ends of a channel know the key of the core they replicate.
 
 A discovery key is public. The capability binds the core's key to this very connection, so
-that neither can it be made without the key nor be replayed on another connection.
+that it can neither be made without the key nor be replayed on another connection.
 
 Source: hypercore 11.37.1 lib/caps.js `replicate`.
 """
@@ -22,7 +22,7 @@ def replicate_capability(*, is_initiator: bool, key: bytes, handshake_hash: byte
 
 
 def is_capable(capability: bytes, *, is_initiator: bool, key: bytes, handshake_hash: bytes) -> bool:
-    """Whether the end that is (not) the initiator proved to know `key`; in constant time."""
+    """Whether the initiator (or the responder) proved to know `key`; in constant time."""
     expected = replicate_capability(
         is_initiator=is_initiator, key=key, handshake_hash=handshake_hash
     )

@@ -1,6 +1,6 @@
 """What replication needs from a multiplexer, as structural types.
 
-`swarm.io.mux` satisfies them and neither package knows the other: whoever has a connection
+`swarm.io.mux` satisfies them and neither package knows the other: the owner of a connection
 introduces them by calling `Corestore.replicate(mux)`.
 """
 
@@ -50,11 +50,11 @@ class MessageChannel(Protocol):
         ...
 
     def set_source(self, take: Take) -> None:
-        """Where bulk comes from: called whenever the connection can carry more."""
+        """Set where bulk comes from: `take` is called whenever the connection can carry more."""
         ...
 
     def wake_source(self) -> None:
-        """There is more to take."""
+        """Tell that there is more to take."""
         ...
 
     def close(self) -> None: ...
@@ -94,7 +94,7 @@ class Multiplexer(Protocol):
     ) -> MessageChannel:
         """Send our open at once; return when the remote's has been seen.
 
-        Right behind our open go the messages `early`, whoever the remote is.
+        The `early` messages go right behind our open, whoever the remote is.
 
         Raises: trio.BrokenResourceError when the remote rejects it, trio.EndOfChannel when the
         connection ends first. Cancel: closes the channel.

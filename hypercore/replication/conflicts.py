@@ -1,9 +1,9 @@
-"""Two histories under one key: noticing it, proving it, and telling the others.
+"""Two histories under one key: noticing them, proving them, and telling the others.
 
 A peer whose answer does not fit what we hold is either damaged, or it holds another history that
 the same writer signed. To tell which, we ask it for its head from nothing (the request with id
-0, as JavaScript does) and compare: that is a *probe*. Its answer, and any such proof that nobody
-asked for, contradicts what we hold, or costs its sender the channel. The evidence needs two
+0, as JavaScript does) and compare: that is a *probe*. Its answer contradicts what we hold, or
+costs its sender the channel, as may any such proof that nobody asked for. The evidence needs two
 signatures of the writer's (`fork_proof`), so that no peer can make it up.
 
 Nothing is ever asked of a peer whose log is as long as ours, so two histories of one length would
@@ -34,10 +34,10 @@ from hypercore.replication.replicated_log import ReplicatedLog
 from hypercore.verifier import Verifier
 
 PROBE_SECONDS = 3.0
-"""How long a peer may take to answer a probe; then it goes for what it sent before."""
+"""How long a peer may take to answer a probe; then it is dropped for what it sent before."""
 
 MAX_IDLE_REPORTS = 8
-"""Proofs that nobody asked for and that show nothing new, from one peer. JavaScript sends one."""
+"""How many useless proofs that nobody asked for one peer may send. JavaScript sends one."""
 
 REPORT = 0
 """The request id of probes and their answers."""
@@ -51,7 +51,7 @@ class FalseReport(InvalidProof):
 
 
 class Conflicts:
-    """Of one core with all its peers."""
+    """The conflicts of one core with any of its peers."""
 
     def __init__(self, log: ReplicatedLog) -> None:
         self._log = log
@@ -71,7 +71,7 @@ class Conflicts:
     def probe(self, peer: RemotePeer, error: RemoteProtocolError, now: float) -> bool:
         """Whether `error` may come from another history of the writer's; then the peer is asked.
 
-        Each peer once. Until it answers nothing else is asked of it.
+        Each peer is asked once. Until it answers, nothing else is asked of it.
         """
         head = self._log.head
         sync = peer.sync
@@ -98,7 +98,7 @@ class Conflicts:
     def compare(self, peer: RemotePeer, now: float) -> None:
         """Ask a peer whose log is as long as ours for its head, now and then.
 
-        Of two histories of one length neither is ever asked for anything that the other lacks.
+        Peers with two histories of one length would never ask each other for anything else.
         """
         sync, head = peer.sync, self._log.head
         if (
@@ -114,7 +114,7 @@ class Conflicts:
         is_first = peer.reports.compared_at == -inf
         peer.reports.compared_at = now
         if is_first and peer.claims.has_proven:
-            return  # it has just shown that
+            return  # it has just proven its head
         peer.reports.awaited += 1
         request = Request(REPORT, ProofRequest(head.fork, upgrade=UpgradeRequest(0, head.length)))
         peer.outbox.append((MessageType.REQUEST, request.encode()))
@@ -129,7 +129,7 @@ class Conflicts:
         ]
 
     def receive(self, peer: RemotePeer, payload: bytes) -> None:
-        """A proof with request 0: sets `evidence` if it contradicts what we hold.
+        """Take a proof with request 0: sets `evidence` if it contradicts what we hold.
 
         Raises: FalseReport, DecodeError.
         """
@@ -151,7 +151,7 @@ class Conflicts:
             return
         peer.reports.idle += 1
         if peer.reports.idle > MAX_IDLE_REPORTS:
-            raise FalseReport(f"{peer.reports.idle} reports of a conflict that is none")
+            raise FalseReport(f"{peer.reports.idle} reports of a conflict where there is none")
 
     def _compare(self, proof: Proof, verifier: Verifier) -> ForkProof | None:
         """Raises: FalseReport."""
@@ -166,7 +166,7 @@ class Conflicts:
         return None
 
     def settle(self, peer: RemotePeer) -> None:
-        """All that came together is handled: a probe may have been answered to no effect.
+        """All that came together is handled: a probe may have been answered without evidence.
 
         Not before, because a peer that saw the conflict itself sends both halves.
         Raises: what the peer was probed for, since it holds the same history after all.
@@ -195,7 +195,7 @@ class Conflicts:
 
 
 def _is_ours(proof: Proof, head: Head) -> bool:
-    """Whether it shows the very head that we hold: nothing has to be proven then."""
+    """Whether the proof shows the very head that we hold: nothing has to be proven then."""
     upgrade = proof.upgrade
     return (
         upgrade is not None

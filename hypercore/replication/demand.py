@@ -61,7 +61,7 @@ class OfferedBlocks(Offers, Protocol):
 
     def offers(self, index: int) -> bool: ...
     def has_told(self, index: int) -> bool:
-        """Whether it has said which blocks of this window it has, and has room for others."""
+        """Whether it has said which blocks of this window it has, and can be asked about others."""
         ...
 
 
@@ -69,11 +69,11 @@ class Demand:
     """Blocks wanted, and which of them are asked for at present."""
 
     def __init__(self, store: BlockStore, seed: int = 0) -> None:
-        """`seed` makes the random order."""
+        """`seed` determines the random order."""
         self._store = store
         self._points: dict[int, int] = {}
         self._urgent = BitMap64()
-        # Reading ahead waits for each block by itself, and takes back nothing of what came.
+        # A reader waits for each block by itself: what it read ahead is not wanted after a cut.
         self._wanted = tuple(
             WantedBlocks(keeps_held=priority is not Priority.AHEAD) for priority in Priority
         )
@@ -85,7 +85,7 @@ class Demand:
         return bool(self._points or self._asked or any(self._wanted))
 
     def want(self, indices: Iterable[int], priority: Priority = Priority.LINEAR) -> None:
-        """Ask for these blocks; each call is taken back by one `unwant` of the same.
+        """Ask for these blocks; each call is taken back by one `unwant` of the same blocks.
 
         A `range` with step 1 costs the same whatever its length. A `BitMap64` is a list of
         blocks of this priority; blocks that are given in any other way are urgent.
@@ -174,8 +174,8 @@ class Demand:
     def take(self, peer: OfferedBlocks, room: tuple[int, int], length: int) -> list[int]:
         """Blocks below `length` to ask this peer for; they count as asked from now on.
 
-        Single blocks first, then the others by their priority; `room` is for how many blocks in
-        all while there are single ones, and for how many with those of ranges.
+        Single blocks first, then the others by their priority; `room` holds two limits of what
+        is taken: one for single blocks, one for all with those of ranges.
         """
         urgent_limit, limit = room
         bitfield = self._store.bitfield
@@ -196,9 +196,9 @@ class Demand:
         return taken
 
     def share(self, peer: OfferedBlocks, limit: int, length: int, among: int) -> int:
-        """How many blocks to ask this peer for, `limit` at most, where so many share the ranges.
+        """How many blocks, at most `limit`, to ask this peer for if `among` peers share the ranges.
 
-        What one window takes is not divided: each would send the paths of its part.
+        What fits into one window is not divided: each peer would send the paths of its part.
         """
         waiting = 0
         for wanted in self._wanted:
@@ -229,7 +229,7 @@ class Demand:
     def _pick_shuffled(
         self, pool: BitMap64, peer: OfferedBlocks, limit: int, length: int
     ) -> list[int]:
-        """Short runs, each from somewhere in the pool on."""
+        """Take short runs, each from a random place in the pool."""
         taken: list[int] = []
         while len(taken) < limit and pool:
             for part in self._shuffle.rotated(pool):
@@ -259,7 +259,7 @@ class Demand:
     def settle(self, index: int) -> None:
         """The block was stored: nobody asks for it any more.
 
-        What came with another history that cuts it off is not here, and wanted of that one.
+        A block that was cut off at once is not here, and is wanted of the history that did that.
         """
         self._asked.discard(index)
         if self._points.pop(index, 0):
@@ -284,9 +284,10 @@ class Demand:
                 return
 
     def missing(self, peer: OfferedBlocks, length: int, window: int, limit: int) -> list[int]:
-        """A block of each of the first `limit` windows of `window` blocks with something to ask.
+        """One block of each of the first `limit` windows that the peer is to be asked about.
 
         Only blocks below `length` that wait for a peer, and of which this one has said nothing.
+        A window has `window` blocks.
         """
         bitfield = self._store.bitfield
         firsts: list[Callable[[int], int | None]] = [
@@ -308,7 +309,8 @@ class Demand:
 def _is_run(indices: range, priority: Priority) -> bool:
     """Whether it is wanted as a range: one block is urgent, unless nobody waits for it yet.
 
-    Reading ahead takes it back when it has come, too: as an urgent one it would be another's.
+    Reading ahead takes a block back even when it has come: if it were urgent, that would take back
+    the want of somebody else.
     """
     return indices.step == 1 and len(indices) >= (1 if priority is Priority.AHEAD else 2)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 MAX_DEPARTURES = 4096
-"""Noted and not taken out yet; beyond it the oldest are forgotten."""
+"""How many wait to be taken out; beyond that the oldest are forgotten."""
 
 
 class Departure(NamedTuple):
@@ -16,20 +16,20 @@ class Departure(NamedTuple):
 
     remote_public_key: bytes
     length: int
-    """What it said last that it has; 0 if it said nothing."""
+    """The length that it claimed last; 0 if it claimed none."""
     our_length: int
     """The most that it may have got from us."""
 
 
 class Departures:
-    """Of one core."""
+    """The departures of one core's peers."""
 
     def __init__(self) -> None:
         self._noted: list[deque[Departure]] = []
 
     @contextmanager
     def noted(self) -> Iterator[deque[Departure]]:
-        """While in this block, peers that go are noted there; to be taken out now and then."""
+        """While in this block, peers that go are noted in the deque: empty it now and then."""
         noted: deque[Departure] = deque(maxlen=MAX_DEPARTURES)
         self._noted.append(noted)
         try:

@@ -59,7 +59,7 @@ class Downloads:
         are quicker; the replicator clears it."""
 
         self.has_shared = False
-        """A peer was given its share only; what others lack of theirs is to be asked of it, too."""
+        """A peer was given its share only; a second round asks it for what others have left."""
 
     @property
     def settings(self) -> ReplicationSettings:
@@ -176,7 +176,7 @@ class Downloads:
         self._take_back(peer.expected.give_up())
 
     def _take_back(self, indices: Iterable[int]) -> None:
-        """These do not come unasked after all."""
+        """These blocks do not come unasked after all."""
         for index in indices:
             self.demand.put_back(index)
             self.is_reassigning = True
@@ -184,9 +184,9 @@ class Downloads:
     def _take_over(
         self, peer: RemotePeer, peers: Sequence[RemotePeer], room: int, now: float, among: int
     ) -> None:
-        """Ask an idle peer for what others would answer much later; those are told so.
+        """Ask an idle peer for what others would answer much later, and withdraw it from those.
 
-        It is one of `among` peers that share this.
+        It is one of `among` peers that share the ranges.
         """
         for other in peers:
             if other is peer or not len(other.inflight):
@@ -312,7 +312,7 @@ class Downloads:
                     return
                 if is_pushing or (is_asked and not push.has_upgrade):
                     peer.counters.answers_ignored += 1
-                    if was_expected:  # by what it took us to have: request it
+                    if was_expected:  # it builds on what the peer thought we have: request it
                         self._take_back((push.index,))
                     return
             self._conflicts.receive(peer, payload)
@@ -323,7 +323,7 @@ class Downloads:
     def _receive_withdrawn(
         self, peer: RemotePeer, index: int, payload: bytes, intake: Intake
     ) -> bool:
-        """Verify the answer to a request for that block which was withdrawn.
+        """Verify the answer to a withdrawn request for block `index`.
 
         False if it is of no use: nobody wants the block again, or it fits nothing that is here.
         """

@@ -1,18 +1,18 @@
 """What an end asks of a core before the other has proven that it knows the core's key.
 
-A channel is open when both ends have sent their open, each with its capability. Only then who
-opened it may ask for anything, since what readers ask is for readers alone: that is a round trip.
+A channel is open when both ends have sent their open, each with its capability. Only then may its
+opener ask for anything, since what readers ask is for readers alone: that costs a round trip.
 Early data goes right behind the open. It is encrypted on this connection for whoever knows the
-core's key, and nobody else can read it: one round trip less to the first answer. (Whoever is at the
-other end and learns the key only later can read it then.)
+core's key, and nobody else can read it: one round trip less to the first answer. (If the other end
+learns the key only later, it can read it then.)
 
 It is an extension message named `beemesh/early`, which peers that do not know it ignore:
 
     nonce (24) | XChaCha20-Poly1305 of: string name | payload
 
-and means: I have nothing of this core, take my own sync message for said, and this extension
-message. Both are said again when the channel is open. Each end's key is the BLAKE2b-256 of its
-namespace and the core's key, keyed with the handshake hash; the nonce is random.
+and means: I have nothing of this core; take my sync message as sent, and this extension message.
+Both are sent again when the channel is open. Each end's key is the BLAKE2b-256 of its namespace
+and the core's key, keyed with the handshake hash; the nonce is random.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ NOTHING_HERE = Sync(
     has_manifest=False,
     allow_push=False,
 )
-"""Where the end stands that sends early data."""
+"""The sync message that early data stands for."""
 
 _NONCE_BYTES = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 _INITIATOR, _RESPONDER = namespace(NAME, 2)
 
 
 class EarlyData(NamedTuple):
-    """An extension message."""
+    """An extension message that is sent early."""
 
     name: str
     payload: bytes
 
     def seal(self, link: Link, key: bytes, entropy: Entropy) -> bytes:
-        """For whoever knows the core `key` at the other end of this connection."""
+        """Encrypt it for the other end of this connection, if that knows the core `key`."""
         nonce = entropy(_NONCE_BYTES)
         secret = _secret(link, key, is_initiator=link.is_initiator)
         plain = encode_string(self.name) + self.payload

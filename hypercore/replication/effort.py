@@ -2,26 +2,26 @@
 
 A peer that sends what costs us time (cancels, requests for what is not here, extension messages
 that nobody handles, bitfields of nothing) breaks no rule by any single one of them. So time that
-is spent on a peer is a debt, which blocks that go either way pay off, and time does, slowly. Who
-owes too much is read from later, and with it its whole connection: TCP makes it wait.
+is spent on a peer is a debt, which blocks that go either way pay off, and time does, slowly. A
+peer that owes too much is read from later, with its whole connection: TCP makes it wait.
 """
 
 from __future__ import annotations
 
 FREE_SHARE = 0.05
-"""Of our time a peer that no block comes from or goes to may take so much."""
+"""The share of our time that a peer may take while no block comes from it or goes to it."""
 
 FREE_SECONDS = 0.02
-"""It may do so at once; about 1,000 small messages."""
+"""What it may take at once; about 1,000 small messages."""
 
 BYTE_SECONDS = 3e-9
-"""What it takes to read and decrypt a byte that is in no block: nobody sees that time from here."""
+"""What it takes to read and decrypt a byte that is in no block; that time is not measured here."""
 
 BLOCK_SECONDS = 0.001
 """What a block pays for, some ten times what it costs."""
 
 MAX_PAUSE_SECONDS = 2.0
-"""Its connection is to live: a keep-alive must be seen in time."""
+"""The connection is to live: a keep-alive must be seen in time."""
 
 
 class Effort:
@@ -36,7 +36,7 @@ class Effort:
         self._updated_at = now
 
     def spent(self, seconds: float, blocks: int, now: float, idle_bytes: int = 0) -> None:
-        """So much was spent, and so many blocks have gone either way since the beginning.
+        """Note the time spent, and how many blocks have gone either way since the beginning.
 
         `idle_bytes` have come that are in no block.
         """
@@ -49,6 +49,6 @@ class Effort:
 
     @property
     def pause_seconds(self) -> float:
-        """How long not to read from it; 0 for anybody who is of use."""
+        """How long not to read from the peer; 0 for one that is of use."""
         owed = self._debt - FREE_SECONDS
         return min(owed / FREE_SHARE, MAX_PAUSE_SECONDS) if owed > 0 else 0.0

@@ -1,9 +1,9 @@
 """Blocks that one peer is about to send without a request, since an extension asked it to.
 
-Whoever asks by an extension (a bee, for all blocks that a read will look at) saves the round
+A reader that asks by an extension (a bee, for all blocks that a read will look at) saves the round
 trip in which it would learn which blocks to request. Meanwhile nobody else is asked for what the
-peer said it would send, and when it does not come the blocks are requested as ever: at once
-when a later one comes, since they are sent in the order in which they are announced.
+peer said it would send. Blocks that do not come are requested as ever: at once when a later one
+comes, since they are sent in the order in which they are announced.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 MAX_ALLOWED = 8192
-"""Blocks that a peer may still send unasked, at most."""
+"""The most blocks that a peer may still send unasked."""
 
 PATIENCE_SECONDS = 0.5
-"""Nothing of what was announced has come for this long, or four round trips: it is requested."""
+"""When nothing announced has come for this long, or for four round trips, it is requested."""
 
 
 class ExpectedPushes:
@@ -27,19 +27,19 @@ class ExpectedPushes:
     def __init__(self) -> None:
         self._allowed = 0
         self._came = 0
-        self._indices: dict[int, bool] = {}  # whether the peer has announced it, or only we hope
+        self._indices: dict[int, bool] = {}  # whether the peer has announced it, or we only hope
         self._early: set[int] = set()
         self.deadline = math.inf
         """When what was announced is given up."""
 
         self.missed = 0
-        """Blocks that were announced, and after which nothing came in time."""
+        """Blocks that were expected, and did not come in time."""
 
     @property
     def is_kept(self) -> bool:
-        """Whether what is announced comes: four of five blocks do.
+        """Whether the peer sends what it announces: at least four of five blocks.
 
-        Some are left out by an honest peer, when a request for them was answered and withdrawn.
+        An honest peer leaves some out: those of which a request was answered and withdrawn.
         """
         return 4 * self.missed <= self._came
 
@@ -55,19 +55,19 @@ class ExpectedPushes:
         return True
 
     def still_to_come(self, indices: Sequence[int]) -> Sequence[int]:
-        """Of what the peer has announced, in this order, what can come yet.
+        """Those of the announced blocks that can still come, in this order.
 
-        Some may have come with the announcement, and was looked at before it: what it names
-        before the last of that was left out.
+        Some may have come with the announcement, and have been looked at before it: what it names
+        before the last of those was left out.
         """
         past = max((at for at, index in enumerate(indices, 1) if index in self._early), default=0)
         self._early.difference_update(indices)
         return indices[past:]
 
     def left_out_before(self, indices: Sequence[int]) -> list[int]:
-        """The peer has announced these: what it announced earlier, if some of these have come.
+        """What the peer announced before it announced these, if some of these have come.
 
-        That will not come any more, and is expected no longer.
+        The earlier ones will not come any more, and are expected no longer.
         """
         if self._early.isdisjoint(indices):
             return []
@@ -95,15 +95,15 @@ class ExpectedPushes:
         return index in self._indices
 
     def note_early(self, index: int) -> None:
-        """One came, for better or worse, perhaps before what announces it was looked at."""
+        """A block came, usable or not, perhaps before its announcement was looked at."""
         if len(self._early) == MAX_ALLOWED:
             self._early.clear()
         self._early.add(index)
 
     def came(self, index: int, deadline: float) -> list[int]:
-        """One came, for better or worse, and the next one has until then.
+        """A block came, usable or not; the next one has until `deadline`.
 
-        Returns what was announced before it: that was left out, and is expected no longer.
+        Returns what was expected before it: that was left out, and is expected no longer.
         """
         if index not in self._indices:
             return []
@@ -116,7 +116,7 @@ class ExpectedPushes:
         return left_out
 
     def give_up(self) -> list[int]:
-        """What has not come in time, or will not; it is expected no longer."""
+        """Expect nothing any more; returns what has not come."""
         given_up = list(self._indices)
         self._indices.clear()
         self.missed += len(given_up)

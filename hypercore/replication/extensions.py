@@ -14,7 +14,7 @@ class _Owned(NamedTuple):
 
 
 class ExtensionHandlers:
-    """One handler for each name: of those who use the core the last one to ask for it."""
+    """One handler for each name: that of the owner that was the last to set one."""
 
     def __init__(self) -> None:
         self.current: dict[str, ExtensionHandler] = {}
@@ -28,7 +28,7 @@ class ExtensionHandlers:
         owner: object,
         note: ExtensionNote | None = None,
     ) -> None:
-        """Handle messages of this name for an owner; None: it does so no longer.
+        """Handle messages of this name for an owner; None: no longer.
 
         Raises: UsageError for the empty name, which means "the one before" on the wire.
         """
@@ -49,6 +49,6 @@ class ExtensionHandlers:
             self.notes[name] = current.note
 
     def forget(self, owner: object) -> None:
-        """It has left: whoever handled its messages before does so again."""
+        """The owner has left: for its names, the handlers set before its own are used again."""
         for name in [name for name, handlers in self._of.items() if owner in handlers]:
             self.set(name, None, owner)

@@ -1,13 +1,13 @@
-"""Following a writer that replaced its history: a peer has a later fork of the log than we.
+"""Following a writer that replaced its history: a peer has a later fork of the log than ours.
 
 The peer proves its head from nothing. Then a hash request for each step finds how much of our
 log is common to both; the rest is cut off, and the new head takes its place, in one commit.
 Nothing of ours is touched before the whole way is proven. A writer never follows: its history
-is the one in its hands.
+is the one that it holds.
 
-The same way a reader goes on that its writer cannot lead on from where it is: the writer has pruned
-its tree, and proves its head from nothing. Then all that was here is given up. That both heads are
-of one history cannot be told then, but for subtrees that both have.
+A reader goes on in the same way when its writer has pruned its tree and cannot lead it on from
+where it is: the writer proves its head from nothing, and all that was here is given up. That both
+heads are of one history then shows only in subtrees that both have.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hypercore.verifier import Verifier
 
 TURN_SECONDS = 2.0
 """For so long one peer alone is asked; then all others are, too, since any may be silent, or lead
-on one step at a time. Slow peers lose nothing by it: whoever has begun goes on."""
+us on one step at a time. Slow peers lose nothing by it: a search that has begun goes on."""
 
 
 @dataclass(slots=True)
@@ -39,10 +39,10 @@ class _Pursuit:
     """How far one peer has led us."""
 
     ours: Head
-    """Our head that it is about."""
+    """The head of ours that the search is about."""
 
     search: ForkSearch | None = None
-    """None until it has proven its head."""
+    """None until the peer has proven its head."""
 
     request: InflightRequest | None = None
     is_stuck: bool = False
@@ -56,10 +56,10 @@ class ForkFollower:
         self._log = log
         self.is_allowed = True
         self.writer: bytes | None = None
-        """Who is believed that it cannot prove the way from our length any more."""
+        """The peer that is believed when it cannot prove the way from our length any more."""
         self._pursuits: dict[RemotePeer, _Pursuit] = {}
         self._since = -inf
-        """When the first of those was asked whose forks nobody has shown yet."""
+        """When the first peer was asked of those whose forks nobody has proven yet."""
 
     @property
     def is_asking(self) -> bool:
@@ -95,7 +95,7 @@ class ForkFollower:
     def pursue(self, peer: RemotePeer, now: float) -> bool:
         """Ask the peer for the next step, if it may be asked now.
 
-        True when it turns out that it cannot lead us on: others are to be asked.
+        True when it turns out that this peer cannot lead us on: others are to be asked.
         """
         head = self._log.head
         pursuit = self._pursuits.get(peer)
@@ -131,7 +131,7 @@ class ForkFollower:
     def _may_begin(self, now: float) -> bool:
         """Whether one more peer may be asked.
 
-        The turn does not begin anew with the next peer: else those who leave just before it is
+        The turn does not begin anew with the next peer: else peers that leave just before it is
         over, one after another, would keep everybody waiting without end.
         """
         if now - self._since > MAX_SILENT_SECONDS and not self._pursuits:
@@ -139,7 +139,7 @@ class ForkFollower:
         return not self.is_asking or now - self._since >= TURN_SECONDS
 
     def receive(self, peer: RemotePeer, proof: Proof, verifier: Verifier) -> Changeset | None:
-        """Take the answer to the peer's open request; the change to commit, when its search ends.
+        """Take the answer to the peer's open request; returns what to commit when the search ends.
 
         Raises: InvalidProof, InvalidSignature.
         """
@@ -169,7 +169,7 @@ class ForkFollower:
     def _begin_anew(self, proven: Changeset, ours: Head) -> Changeset | None:
         """Give up what is here for a longer head of the same history.
 
-        Raises: InvalidProof when it is another one, as far as can be told.
+        Raises: InvalidProof when it is of another history, as far as can be told.
         """
         head = proven.head
         if head is None or head.length <= ours.length:

@@ -1,4 +1,4 @@
-"""What each peer is told as soon as it comes; by an end that has nothing yet, before that."""
+"""What each peer is told as soon as it comes, or before that by an end that has nothing yet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Greetings:
 
     @contextmanager
     def saying(self, greeting: Greeting) -> Iterator[None]:
-        """While in this block it is said to those that come."""
+        """While in this block, peers that come are sent this greeting."""
         self._greetings.append(greeting)
         try:
             yield

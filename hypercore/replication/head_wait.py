@@ -1,4 +1,4 @@
-"""Whom an update waits for: who may have a newer head, but nobody for long in vain. A machine."""
+"""Which peers an update waits for: all that may have a newer head, none for long. A machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class HeadWait:
     """The patience of one update, during which our head stays the same.
 
     A peer may be silent for a while before it has said how far it is, before it has heard how far
-    we are, and before it answers; all that together it may take `MAX_SILENT_SECONDS`. With who has
-    exhausted that nothing is wrong: its head is still welcome, but nobody waits for it.
+    we are, and before it answers; for all that together it has `MAX_SILENT_SECONDS`. Nothing is
+    wrong with a peer that has used that up: its head is still welcome, but nobody waits for it.
     """
 
     def __init__(self, replicator: Replicator, log: ReplicatedLog) -> None:

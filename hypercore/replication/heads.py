@@ -19,23 +19,23 @@ PATIENCE_SECONDS = 2.0
 
 
 class HeadRequests:
-    """Who is asked for a head, a fork or a manifest; `demand` gives the block that comes along."""
+    """Which peers are asked for a head, fork or manifest; `demand` gives a block to go with it."""
 
     def __init__(self, log: ReplicatedLog, demand: Demand) -> None:
         self._log = log
         self._demand = demand
         self._upgrading: RemotePeer | None = None
-        """Whose turn it is."""
+        """The peer whose turn it is."""
 
         self._is_late = False
-        """Its time is up: others are asked as well."""
+        """The time of that peer is up: others are asked as well."""
 
         self._from: Head | None = None
         self._since = -inf
-        """When the first was asked for a way on from that head, which nobody has shown yet."""
+        """When the first peer was asked for a way on from that head, which none has proven yet."""
 
         self._blocks: dict[RemotePeer, InflightRequest] = {}
-        """Open requests for a head and a block, where that is asked of nobody else."""
+        """Open requests for a head and a block, where nobody else is asked for the block."""
 
         self.forks = ForkFollower(log)
         self.delay_seconds = 0.0
@@ -45,7 +45,7 @@ class HeadRequests:
         """When a head that stays where it is has to be asked for."""
 
         self.awaited = 0
-        """How many wait for a longer head."""
+        """How many callers wait for a longer head."""
 
         self.updates = 0
         """How many of these wait for what peers have now, if anything: channels stay for them."""
@@ -59,7 +59,7 @@ class HeadRequests:
         return is_stuck
 
     def fill_upgrade(self, peer: RemotePeer, now: float) -> None:
-        """Ask for the peer's head, if it is its turn, with the first block beyond ours wanted."""
+        """Ask for the peer's head, if it is its turn, and the first block wanted beyond our end."""
         if self._blocks:
             self._put_back_late(now)
         head = self._log.head
@@ -94,19 +94,19 @@ class HeadRequests:
         self._send(peer, Request(asked.id, proof, manifest=needs_manifest), now)
 
     def expect(self, more: int, *, keeps_channels: bool) -> None:
-        """So many more, or fewer, wait for a longer head."""
+        """So many more callers, or fewer, wait for a longer head."""
         self.awaited += more
         self.updates += more if keeps_channels else 0
 
     def passed(self, now: float) -> None:
-        """Peers were asked: one that could not be at the deadline has its time anew."""
+        """Peers were asked: a head that could not be asked for at the deadline gets a new one."""
         if now >= self.deadline:
             self.deadline = inf
 
     def _may_stay(self, peer: RemotePeer, now: float) -> bool:
         """Whether the peer's head can wait for others to come; then `deadline` is set.
 
-        The first head of a channel cannot: until it came the peer may push nothing.
+        The first head of a channel cannot: until it has come, the peer may push nothing.
         """
         if not self.delay_seconds or self.awaited or not peer.claims.has_proven:
             return False
@@ -114,11 +114,11 @@ class HeadRequests:
         return now < self.deadline
 
     def _may_ask(self, peer: RemotePeer, now: float) -> bool:
-        """One upgrade is asked for at a time; of all others at once, when its time is up.
+        """One peer at a time is asked for an upgrade; when its time is up, all others are at once.
 
-        One after another they could each be silent for as long, while who waits for a head waits
-        for all of them. The first is not withdrawn: slow peers would lose their turn before they
-        answer.
+        One after another, each could be silent for as long, and callers that wait for a head would
+        wait for all of them. The first request is not withdrawn: slow peers would lose their turn
+        before they answer.
         """
         if _open_upgrade(peer) is not None:
             return False
@@ -132,21 +132,21 @@ class HeadRequests:
         return True
 
     def _put_back(self, peer: RemotePeer) -> None:
-        """Others are to bring the block, too: the head that it waits for may never come."""
+        """Let others bring the block, too: the head that it waits for may never come."""
         asked = self._blocks.pop(peer, None)
         if asked is not None:
             self._demand.put_back(asked.index)
 
     def _put_back_late(self, now: float) -> None:
-        """Also of peers that were not asked first, and where a head has come from another."""
+        """Put back blocks of all late peers, asked first or not, even if another sent a head."""
         for peer, asked in list(self._blocks.items()):
             if asked.sent_at <= now - patience(peer):
                 self._put_back(peer)
 
     def _begin_turn(self, peer: RemotePeer, now: float) -> None:
-        """It is the peer's; its time goes on from that of the peer asked before.
+        """The turn is the peer's; its time goes on from that of the peer asked before.
 
-        Else those who leave just before it is up, one after another, would keep everybody waiting
+        Else peers that leave just before it is up, one after another, would keep everybody waiting
         without end.
         """
         head = self._log.head
@@ -155,7 +155,7 @@ class HeadRequests:
         self._upgrading = peer
 
     def _ask_manifest(self, peer: RemotePeer, sync: Sync, now: float) -> None:
-        """Of a peer that has nothing else; once."""
+        """Ask a peer that has nothing else, once."""
         if not peer.was_asked_manifest:
             peer.was_asked_manifest = True
             asked = peer.inflight.add(-1, 0, False, None, sync.fork, now)
@@ -184,7 +184,7 @@ class HeadRequests:
         self._upgrading, self._is_late = None, False
 
     def closed(self, peer: RemotePeer, request: InflightRequest) -> None:
-        """A request of any kind was answered otherwise, or withdrawn."""
+        """A request of any kind was answered without a head, or withdrawn."""
         if self._blocks.get(peer) is request:
             del self._blocks[peer]
         if request.upgrade is not None and self._upgrading is peer:

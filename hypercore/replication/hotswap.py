@@ -27,7 +27,7 @@ MAX_CHECK_SECONDS = 2.0
 
 
 class Speed:
-    """What one peer has shown of itself."""
+    """What one peer has shown of its speed."""
 
     __slots__ = (
         "_is_first",
@@ -50,16 +50,16 @@ class Speed:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether it has shown neither how fast it is nor that it is silent."""
+        """Whether the peer has shown neither how fast it is nor that it is silent."""
         return not (self.seconds_per_block or self._silent_seconds)
 
     @property
     def is_silent(self) -> bool:
-        """Whether it lost requests by its silence, and has answered nothing since."""
+        """Whether the peer lost requests by its silence, and has answered nothing since."""
         return self._silent_seconds > 0
 
     def started(self, now: float) -> None:
-        """It is asked for something and owed nothing before."""
+        """The peer is asked for something, and owed nothing before."""
         self._progress_at = now
         self._is_first = True
 
@@ -69,7 +69,7 @@ class Speed:
         present = self.seconds_per_block
         if self._is_first:
             self._latency_seconds = now - self._progress_at
-            # A round trip is in it, too: of one block that says nothing, of many it is a bound.
+            # A round trip is in it, too: for one block it says nothing, for many it is a bound.
             if blocks > 1 and (not present or measured < present):
                 self.seconds_per_block = measured
         else:
@@ -79,22 +79,22 @@ class Speed:
         self._progress_at = now
 
     def lost(self, inflight: Inflight, now: float) -> None:
-        """Requests were taken from it: until it answers something, it is not given them back."""
+        """Requests were taken from the peer: it gets none back until it answers something."""
         self._silent_seconds = max(self._silent_seconds, self.stalled_seconds(inflight, now))
 
     def stalled_seconds(self, inflight: Inflight, now: float) -> float:
-        """How long it has owed us something without a sign of life."""
+        """How long the peer has owed us something without a sign of life."""
         return max(now - self._progress_at, 0.0) if len(inflight) else 0.0
 
     def expected_seconds(self, inflight: Inflight, position: int, now: float) -> float:
-        """When an answer will come that has `position` others before it.
+        """How long an answer will take that has `position` others before it.
 
         A peer that has been silent for a while is expected to be so for as long again.
         """
         if not self.seconds_per_block and not inflight.round_trip_seconds:
             expected = max(GUESS_SECONDS, inflight.round_trip_guess)
         else:
-            # Not how long answers took that had others before them: the position tells of these.
+            # Not the time of answers that had others before them: `position` accounts for those.
             latency = self._latency_seconds or inflight.round_trip_seconds
             expected = max((position + 1) * self.seconds_per_block, latency)
         silent = max(self._silent_seconds, self.stalled_seconds(inflight, now))
@@ -144,7 +144,7 @@ def overdue(
     """At most `room` open requests of `other` that the first peer would answer much sooner."""
     position = len(other)
     found: list[InflightRequest] = []
-    # Whose speed is not known is taken to be as fast as the other.
+    # A peer whose speed is not known is taken to be as fast as the other.
     assumed = speed.seconds_per_block or other_speed.seconds_per_block
     stalled = other_speed.stalled_seconds(other, now)
     for request in other.newest_first():
@@ -155,7 +155,7 @@ def overdue(
             (position + 1) * other_speed.seconds_per_block,
             other.round_trip_seconds - (now - request.sent_at),
         )
-        # Of who goes on answering nothing is taken by one whose answers took longer lately.
+        # A peer that goes on answering loses nothing to one whose answers took longer lately.
         is_sooner = GAIN * max(ours, inflight.round_trip_seconds) < theirs
         if len(found) == room or not (is_sooner or GAIN * ours < stalled):
             break

@@ -31,7 +31,7 @@ MAX_INFLIGHT_BYTES = 16 << 20
 MIN_WINDOW = 4
 
 MAX_CANCELLED = 4096
-"""Cancelled ids that wait for a round trip; over it nothing more is asked of this peer."""
+"""Cancelled ids that wait for a round trip; with more, nothing else is asked of this peer."""
 
 _MAX_LEVELS = 64
 
@@ -60,11 +60,11 @@ class _Withdrawn(NamedTuple):
     """A request that was taken back before it was answered."""
 
     last_sequence: int
-    """Of what had been sent by then."""
+    """That of the last request sent by then."""
 
     sequence: int
     block: int
-    """What it was for; -1 also where that was more than a block."""
+    """The block that it was for; -1 also where it was for more than a block."""
 
 
 class Inflight:
@@ -96,7 +96,7 @@ class Inflight:
         self._window = first_window
         self.round_trip_seconds = 0.0
         self.round_trip_guess = 0.0
-        """For what has to be judged before one was measured: how long the handshake took."""
+        """Taken until one is measured: how long the handshake took."""
 
     @property
     def best_guess(self) -> float:
@@ -119,7 +119,7 @@ class Inflight:
     def room(self, average_block_bytes: int) -> tuple[int, int]:
         """How many more requests may be sent now: for single blocks, and for parts of ranges.
 
-        Somebody waits for a single block, so these do not wait for the window to grow.
+        Somebody waits for each single block, so these do not wait for the window to grow.
         """
         if len(self._cancelled) > MAX_CANCELLED:
             return 0, 0
@@ -133,12 +133,12 @@ class Inflight:
         return min(self._max_window, by_size)
 
     def resize(self, first_window: int, max_window: int) -> None:
-        """From now on."""
+        """Change the limits from now on."""
         self._max_window = max_window
         self._window = min(max(self._window, first_window), max_window)
 
     def plan_path(self, index: int, read_node: NodeReader) -> tuple[int, bool]:
-        """How many levels a request for block `index` asks for, and whether it shares.
+        """How many levels a request for block `index` asks for, and whether it counts on others.
 
         The nodes it will bring count as expected from now on: call `add` with the result.
         """
@@ -184,7 +184,7 @@ class Inflight:
         return request
 
     def finish(self, request: InflightRequest) -> None:
-        """It was answered: its id is free again, and so are those it proves to be past."""
+        """The request was answered: its id is free, as are ids withdrawn before it was sent."""
         del self._requests[request.id]
         self._forget_path(request)
         self._free_ids.append(request.id)
@@ -193,11 +193,11 @@ class Inflight:
         self._forget_cancelled(request.sequence)
 
     def cancel(self, request: InflightRequest) -> bool:
-        """It is withdrawn. Its id stays taken: an answer to it may be on its way.
+        """The request is withdrawn. Its id stays taken: an answer to it may be on its way.
 
         Once a request that was sent later is answered, nothing for this id can come any more.
-        Returns whether the peer is to be told. When no more may wait it is not, for once: who
-        withdraws all that it asks gets no answer ever, and would ask nothing more.
+        Returns whether to tell the peer: once, when no more ids may wait, it is not told, since
+        an end that withdraws all its requests never gets an answer, and would ask nothing more.
         """
         del self._requests[request.id]
         self._forget_path(request)
@@ -208,7 +208,7 @@ class Inflight:
     def receive_late(self, request_id: int) -> int:
         """An answer with an id that is not open: perhaps to a request that was withdrawn.
 
-        Returns the block that was asked for, and nothing else; -1 when there is none.
+        Returns the block that was asked for, if nothing else was; otherwise -1.
         """
         found = self._cancelled.pop(request_id, None)
         if found is None:
@@ -218,7 +218,7 @@ class Inflight:
         return found.block
 
     def _forget_cancelled(self, answered: int) -> None:
-        """What was withdrawn before the request of this number was sent is past."""
+        """Free the ids that were withdrawn before the request of that sequence was sent."""
         cancelled = self._cancelled
         while cancelled:
             request_id, withdrawn = next(iter(cancelled.items()))

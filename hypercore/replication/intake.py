@@ -55,7 +55,7 @@ class Intake:
         self._read_stored: NodeReader = log.read_node
         self._fresh: dict[int, MerkleNode] = {}
         self._encoded: dict[int, bytes] = {}
-        """What blocks have brought. A node is stored as it was sent, and hardly ever looked at."""
+        """Nodes that blocks have brought, as they were sent: they are hardly ever decoded."""
 
         self._changesets: list[Changeset] = []
         self._open = Changeset()
@@ -163,8 +163,8 @@ class Intake:
     def replace_history(self, changes: Changeset) -> None:
         """Take over another fork, which was proven elsewhere.
 
-        Until it is committed the tree that is stored is the old one: what comes behind it finds
-        nothing there, else blocks of the old history would pass for some of the new one.
+        Until it is committed, the tree that is stored is the old one: what comes after it finds
+        nothing there, else blocks of the old history would pass for those of the new one.
         """
         self._close_blocks()
         self._changesets.append(changes)
@@ -176,7 +176,7 @@ class Intake:
 
 
 def no_node(index: int) -> MerkleNode | None:
-    """What is stored of a tree of which nothing is."""
+    """Reads a tree of which nothing is stored."""
     return None
 
 
@@ -195,5 +195,5 @@ def verifier_of(log: IntakeLog, proof: Proof) -> Verifier:
         verifier = Verifier(log.key, proof.manifest)
     except ValueError as error:
         raise InvalidProof(f"a manifest of another core: {error}") from None
-    # Nothing hashes to a compat core's key: what else is in such a manifest is the peer's own.
+    # Nothing hashes to a compat core's key: what else such a manifest says, the peer made up.
     return compat if verifier.is_compat else verifier

@@ -21,7 +21,7 @@ async def open_log_channel(
 ) -> MessageChannel | None:
     """Open the core's channel with our capability; None when the remote does not have the core.
 
-    Right behind our open go the messages `early`.
+    The `early` messages go right behind our open.
 
     Cancel: the channel is not opened.
     """

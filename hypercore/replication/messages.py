@@ -358,7 +358,7 @@ class NoData:
 class Want:
     """Tell me which of the blocks [start, start + length) you have; `any`: one will do.
 
-    Under the number of `unwant` it takes that back.
+    Sent as an `unwant`, it takes that back.
     """
 
     start: int

@@ -15,7 +15,7 @@ from hypercore.replication.remote import RemotePeer
 
 
 def sharers(peer: RemotePeer, peers: Iterable[RemotePeer], head: Head) -> int:
-    """How many idle peers share what waits with this newcomer, itself included; 1 if it is none."""
+    """How many idle peers share what waits, if `peer` is a newcomer and among them; else 1."""
     if not (peer.speed.is_unknown and _is_idle(peer, head)):
         return 1
     return sum(_is_idle(other, head) for other in peers)
@@ -24,13 +24,13 @@ def sharers(peer: RemotePeer, peers: Iterable[RemotePeer], head: Head) -> int:
 def most_to_try(newcomer: RemotePeer, other: RemotePeer, among: int) -> int:
     """How many open requests of another peer a newcomer may take over.
 
-    One that was given its share is tried with that, first.
+    One that was given its share is tried with that first.
     """
     return 0 if len(newcomer.inflight) else ceil(len(other.inflight) / among)
 
 
 def _is_idle(peer: RemotePeer, head: Head) -> bool:
-    """Whether it could be asked for blocks, owes none, and is not known to be silent."""
+    """Whether the peer could be asked for blocks, owes none, and is not known to be silent."""
     return (
         not len(peer.inflight)
         and not peer.speed.is_silent

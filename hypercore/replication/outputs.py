@@ -34,7 +34,7 @@ class ExtensionReceived:
 
 @dataclass(frozen=True, slots=True)
 class EndChannel:
-    """End this peer's channel: idle when `error` is None, else for what the peer sent."""
+    """End this peer's channel: as idle when `error` is None, else for what the peer sent."""
 
     peer: RemotePeer
     error: RemoteProtocolError | None

@@ -42,7 +42,7 @@ class PeerHandle:
 
     @property
     def fork(self) -> int:
-        """How often the log has been cut back that it has, as it said."""
+        """How often its log has been cut back, as it said."""
         return 0 if self._peer.sync is None else self._peer.sync.fork
 
     @property
@@ -52,7 +52,7 @@ class PeerHandle:
 
     @property
     def shown(self) -> tuple[int, int] | None:
-        """Fork and length of the last head that it has proven here, if it has one."""
+        """Fork and length of the last head that it has proven here, if any."""
         head = self._peer.claims.shown
         return None if head is None else (head.fork, head.length)
 
@@ -72,7 +72,7 @@ class PeerHandle:
 
     @property
     def push_patience_seconds(self) -> float:
-        """How long nothing may come of the blocks that it announces."""
+        """For how long nothing may come of the blocks that it announces."""
         return self._peer.push_patience_seconds
 
     @property
@@ -94,19 +94,19 @@ class PeerHandle:
         return self._replication.push_asked(self._peer, indices)
 
     def allow_pushes(self, count: int) -> None:
-        """It was asked through an extension: so many blocks may come without a request."""
+        """The peer was asked through an extension: so many blocks may come without a request."""
         self._peer.expected.allow(count)
         self._peer.was_allowed_push = True
 
     def expect_blocks(self, indices: Iterable[int], instead_of: Iterable[int] = ()) -> None:
-        """It is likely to send these: they are not requested unless it is late.
+        """The peer is likely to send these blocks: they are not requested unless it is late.
 
         `instead_of` are blocks that were expected, and are not any more.
         """
         self._replication.expect(self._peer, indices, instead_of)
 
     def expect_announced(self, indices: Iterable[int]) -> None:
-        """The same of blocks that it said it sends, in that order, after what it said before."""
+        """As `expect_blocks`, for blocks that it announced, in that order, after earlier ones."""
         self._replication.expect_announced(self._peer, indices)
 
 
@@ -114,7 +114,7 @@ ExtensionHandler = Callable[[bytes, PeerHandle], Awaitable[Sequence[bytes]]]
 """Gets a peer's payload; what it returns is sent back to that peer under the same name."""
 
 ExtensionNote = Callable[[bytes, PeerHandle], bool]
-"""Sees a payload before its handler does, with the blocks that came with it; True if that was all.
+"""Sees a payload before its handler, when the blocks that came along are here.
 
-It is to be quick: the connection waits for it.
+True if the handler need not see it. It must be quick: the connection waits for it.
 """

@@ -1,11 +1,11 @@
-"""Blocks sent to one peer without a request: it said that it takes them, or asked otherwise.
+"""Blocks sent to one peer without a request: it takes pushes, or asked by an extension.
 
 Each leaves with what proves it to the length that the peer has by then: the one it told us, or
 the one that earlier pushes and answers on this channel brought it to. As with answers, nothing
 is read before the connection can carry it.
 
-What was asked for by an extension is many blocks of one tree: of their proofs only those nodes
-are sent that no earlier block on this channel has brought.
+An extension asks for many blocks of one tree: of their proofs only those nodes are sent that no
+earlier block on this channel has brought.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ MAX_WAITING_PUSHES = 2048
 """Pushes to one peer that may wait; further ones are dropped, since the peer can still ask."""
 
 MAX_ASKED_BYTES = 8 << 20
-"""Of what an extension asked for, by the average size of the log's blocks; the rest the peer
-requests, as fast as it can take it."""
+"""The most to push of what an extension asked for, by the average size of the log's blocks; the
+peer requests the rest, as fast as it can take it."""
 
 _PROOF_BYTES = 400
-"""Of a scattered block, about: ten nodes."""
+"""About the size of a scattered block's proof: ten nodes."""
 
 
 class _Waiting(NamedTuple):
@@ -67,9 +67,9 @@ class Pushes:
                 self._waiting[index] = None
 
     def add_asked(self, peer: RemotePeer, indices: Iterable[int], head: Head) -> list[int]:
-        """Queue what an extension was asked for; returns what of it will be sent, in that order.
+        """Queue what an extension asked for; returns what of it will be sent, in that order.
 
-        Not what the peer has or was sent, nor what is not here or not durable.
+        Left out is what the peer has or was sent, and what is not here or not durable.
         """
         queued = []
         average = head.byte_length // max(head.length, 1) + 64
@@ -120,7 +120,7 @@ class Pushes:
         return messages
 
     def _next(self, peer: RemotePeer, count: int, head: Head) -> list[tuple[int, bool]]:
-        """Up to so many blocks to push now, off the queues, each with whether it was asked for."""
+        """Take up to `count` blocks to push off the queues, each with whether it was asked for."""
         part: list[tuple[int, bool]] = []
         for queue in (self._asked, self._waiting):
             for index in [index for index in queue if index < head.length]:
@@ -157,7 +157,7 @@ class Pushes:
     def _encode_proven(
         self, peer: RemotePeer, waiting: deque[_Waiting], head: Head, theirs: int
     ) -> list[bytes]:
-        """Those at the front that the peer's head proves, up to one that cannot be proven."""
+        """Messages with the first blocks that the peer's head proves, up to one it cannot prove."""
         sent = peer.uploads.sent
         planned: list[BlockMessage] = []
         for index, is_asked, block in takewhile(lambda each: each.index < theirs, waiting):

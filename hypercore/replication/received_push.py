@@ -11,7 +11,7 @@ from hypercore.replication.messages import ONLY_A_BLOCK, Data
 
 
 class ReceivedPush:
-    """A data message with a block, of which as little was decoded as can be."""
+    """A data message with a block, of which no more than needed was decoded."""
 
     __slots__ = ("_fork", "_offset", "_payload", "_proof", "index")
 
@@ -22,7 +22,7 @@ class ReceivedPush:
         self._fork = fork
         self._payload = payload
         self._offset = offset
-        """Where its first part begins."""
+        """Where the message's first part begins."""
         self._proof = proof
         """Decoded, unless the message holds the block and nothing else."""
 
@@ -42,7 +42,7 @@ class ReceivedPush:
         return self._proof is not None and self._proof.upgrade is not None
 
     def accept(self, intake: Intake, bitfield: Bitfield) -> tuple[int, bool] | None:
-        """Verify it; the block's size, and whether the head has grown.
+        """Verify the block; returns its size, and whether the head has grown.
 
         None when it fits nothing that is here.
         Raises: InvalidProof, InvalidSignature, DecodeError.
@@ -66,7 +66,7 @@ class ReceivedPush:
 def _acceptable(proof: Proof, intake: Intake, bitfield: Bitfield) -> Proof | None:
     """The part of a push that can be verified against what is here; None when there is none.
 
-    The peer may have sent it when it took us to be shorter: then its upgrade is of no use.
+    The peer may have taken our log to be shorter when it sent this: then its upgrade is useless.
     """
     block = proof.block
     head = intake.head

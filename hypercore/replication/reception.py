@@ -36,7 +36,7 @@ _TYPES = len(MessageType)
 
 
 class CoreUse(Protocol):
-    """What is done with the core; `replicator.Replicator` knows."""
+    """How the core is used; `replicator.Replicator` knows."""
 
     @property
     def is_downloading(self) -> bool: ...
@@ -56,7 +56,7 @@ class Reception:
     def take_in(
         self, peer: RemotePeer, messages: Iterable[tuple[int, bytes]], intake: Intake, now: float
     ) -> list[Output]:
-        """Up to the first that ends the channel; its output is the last."""
+        """Handle messages up to the first that ends the channel, whose output is the last."""
         outputs: list[Output] = []
         received = peer.wire.received
         try:

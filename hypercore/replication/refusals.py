@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from hypercore.errors import RemoteProtocolError
 
 MAX_REFUSALS = 64
-"""Remotes remembered that broke a rule, of each core."""
+"""How many remotes that broke a rule are remembered for each core."""
 
 
 class Refusals(Mapping[bytes, str]):
-    """By public key what the remote did wrong the last time; the oldest are forgotten first."""
+    """What each remote did wrong last, by public key; the oldest are forgotten first."""
 
     def __init__(self) -> None:
         self._reasons: dict[bytes, str] = {}

@@ -35,11 +35,11 @@ class Suspicion:
 
 @dataclass(slots=True)
 class Reports:
-    """What a peer was asked to show of its whole history, though nothing of it was wrong."""
+    """Proofs of its whole history that a peer was asked for, or sent, without being suspected."""
 
     compared_at: float = -inf
     awaited: int = 0
-    """Asked for, and not come."""
+    """Asked for, and not received yet."""
 
     idle: int = 0
     """Proofs that nobody asked for and that show nothing new."""
@@ -50,16 +50,16 @@ class Claims:
     """Heads that the peer has said it has."""
 
     has_proven: bool = False
-    """It has proven one to us on this channel."""
+    """The peer has proven one to us on this channel."""
 
     asked: int = 0
     """How often it was asked for its head since it proved one."""
 
     waited_in_vain: tuple[Head, Sync | None] | None = None
-    """Our head, and what it had said, when an update ceased to wait for more from it."""
+    """Our head and the peer's sync when an update ceased to wait for more from the peer."""
 
     shown: Head | None = None
-    """The last head that it has proven to us on this channel, of any history."""
+    """The last head that the peer has proven to us on this channel, of any history."""
 
     def proven(self, head: Head) -> None:
         self.has_proven = True
@@ -98,12 +98,12 @@ class RemotePeer:
         """Why it was asked for its whole head, when what it sent does not fit what we hold."""
 
         self.has_answered_probe = False
-        """It showed its head, and that was no other history than ours."""
+        """The peer showed its head, and that was of no other history than ours."""
 
         self.reports = Reports()
 
         self.knows_conflict = False
-        """It was sent the evidence that the core's writer signed two histories."""
+        """The peer was sent the evidence that the core's writer signed two histories."""
 
         self.parked: list[InflightRequest] = []
         """Open requests whose answer came before the nodes it builds on."""
@@ -118,7 +118,7 @@ class RemotePeer:
         self._others = BitMap64()
         self._lacks = BitMap64()
         self._ahead = range(0)
-        """The last run that it announced beyond our end: all that is remembered of those."""
+        """The last run that it announced beyond our end; earlier ones are not remembered."""
 
     @property
     def contiguous_length(self) -> int:
@@ -135,7 +135,7 @@ class RemotePeer:
 
     @property
     def push_patience_seconds(self) -> float:
-        """How long nothing may come of what the peer has announced."""
+        """For how long nothing may come of what the peer has announced."""
         return max(PATIENCE_SECONDS, 4 * self.inflight.best_guess)
 
     # --- what it has ---------------------------------------------------------------------
@@ -143,7 +143,7 @@ class RemotePeer:
     def receive_range(self, message: Range, length: int) -> None:
         """Note what the peer got or dropped; beyond `length` (ours) the prefix and one more run."""
         start = message.start
-        # No log is longer, and what it has of the beginning is kept on the disk, as one integer.
+        # No log is longer, and the peer's contiguous length is kept on the disk, as one integer.
         end = min(start + message.length, MAX_UINT)
         known = min(length, MAX_TRACKED)
         if message.drop:
@@ -183,7 +183,7 @@ class RemotePeer:
             self._ahead = range(0)
 
     def reached(self, length: int) -> None:
-        """Our log has become so long."""
+        """Our log has `length` blocks now."""
         self.sent_wants.forget_cut_short()
         start, stop = self._ahead.start, min(self._ahead.stop, length, MAX_TRACKED)
         if start < stop:
@@ -231,7 +231,7 @@ class RemotePeer:
         return index < self._contiguous or index in self._others or index in self._ahead
 
     def next_offered(self, index: int) -> int | None:
-        """The first block from `index` on that it has, of those that `offered` tells."""
+        """The first block from `index` on that the peer has, of those that `offered` counts."""
         while index < self._contiguous or self._others:
             if index >= self._contiguous:
                 found = first_of(self._others, index)
@@ -259,7 +259,7 @@ class RemotePeer:
                 yield known[count]
 
     def has_range(self, start: int, stop: int) -> bool:
-        """Whether it has all of [start, stop), as far as is known."""
+        """Whether the peer has all of [start, stop), as far as is known."""
         start = max(start, self._contiguous)
         if start >= stop or self._others.contains_range(start, stop):
             return True
@@ -337,9 +337,9 @@ class RemotePeer:
 
 
 def soonest_first(peers: Sequence[RemotePeer], now: float) -> Sequence[RemotePeer]:
-    """Whom to ask first: whoever answers soonest, but before any that claimed heads in vain.
+    """The order in which to ask: those first that answer soonest, last those that claimed in vain.
 
-    Else who refuses at once what it claimed, and claims more, would always be the next to ask.
+    Else a peer that refuses at once what it claimed, and claims more, would always be asked next.
     """
     if len(peers) < 2:
         return peers

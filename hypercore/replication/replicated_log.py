@@ -35,7 +35,7 @@ class ReplicatedLog(Protocol):
 
     @property
     def durable_length(self) -> int:
-        """What the disk has of `head`; where nobody syncs on purpose, `head.length`.
+        """What the disk has of `head`; where syncing is turned off, `head.length`.
 
         -1 while it has not even the head's fork.
         """
@@ -56,7 +56,7 @@ class ReplicatedLog(Protocol):
 
     @property
     def takes_more(self) -> bool:
-        """Whether anything can be added: not to a frozen log, nor in a store that is read-only.
+        """Whether anything can be added: not to a frozen log, nor in a read-only store.
 
         If not, nothing is asked for.
         """

@@ -39,10 +39,10 @@ class Replicator:
     """One core and all its peers."""
 
     def __init__(self, log: ReplicatedLog, seed: int = 0) -> None:
-        """`seed` is what downloads in random order make their order of."""
+        """`seed` determines the order of downloads in random order."""
         self._log = log
         self._fork = log.head.fork
-        """Of the history that requests are about."""
+        """The fork of the history that requests are about."""
 
         self._announcer = Announcer(log)
         self._conflicts = Conflicts(log)
@@ -104,11 +104,11 @@ class Replicator:
 
     @property
     def is_behind(self) -> bool:
-        """Whether some peer has, or may have, a later head than ours on the way to us."""
+        """Whether some peer has, or may have, a later head than ours for us."""
         return any(True for _ in self.peers_ahead())
 
     def peers_ahead(self) -> Iterator[RemotePeer]:
-        """Those that have, or may have, a later head than ours."""
+        """Peers that have, or may have, a later head than ours."""
         head = self._log.head
         if self._log.takes_more:
             for peer in self.peers:
@@ -118,7 +118,7 @@ class Replicator:
 
     @property
     def heads(self) -> HeadRequests:
-        """Who is asked for a later head, and since when."""
+        """Which peers are asked for a later head, and since when."""
         return self._downloads.heads
 
     # --- local input -------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Replicator:
         return self._activity.is_active
 
     def set_active(self, is_active: bool, now: float) -> list[Output]:
-        """Whether the core is in use. While not, channels end that the remote has no use for."""
+        """Note whether the core is in use: while not, channels end that the remote does not use."""
         self._activity.set(is_active, now + self.settings.linger_seconds)
         if not is_active and now >= self._activity.deadline:
             return self.advance(now)
@@ -148,7 +148,7 @@ class Replicator:
         return self._flush([])
 
     def expect_head(self, more: int, now: float, *, keeps_channels: bool) -> list[Output]:
-        """So many more (or fewer) wait for a longer head; channels to peers with one stay."""
+        """More callers (or fewer) wait for a longer head; channels to peers with one may stay."""
         self._downloads.heads.expect(more, keeps_channels=keeps_channels)
         self._sync_all()
         self._fill_all(now)
@@ -207,7 +207,7 @@ class Replicator:
     def push_asked(
         self, peer: RemotePeer, indices: Iterable[int]
     ) -> tuple[list[int], list[Output]]:
-        """Send the peer what it asked an extension for; also which of the blocks will be sent."""
+        """Send the peer what it asked an extension for; also returns which blocks will be sent."""
         if peer.is_gone:
             return [], []
         queued = self._pushes.add_asked(peer, indices, self._announcer.served)
@@ -224,8 +224,8 @@ class Replicator:
     ) -> list[Output]:
         """The peer is to push these blocks: nobody is asked for them meanwhile.
 
-        What it has announced itself it sends in that order. What is not expected any more may be
-        on its way, for another reader: it is requested a little later.
+        What it has announced itself, it sends in that order. A block that is no longer expected
+        may be on its way for another reader: it is requested a little later.
         """
         if peer.is_gone:
             return []
@@ -236,7 +236,7 @@ class Replicator:
         return self._flush([])
 
     def log_changed(self, now: float) -> list[Output]:
-        """The log was appended to, truncated, or became durable: announce it, or soon."""
+        """The log was appended to, truncated, or became durable: announce it, now or soon."""
         fork = self._announcer.served.fork
         run = self._announcer.advance()
         is_same = self._announcer.served.fork == fork
@@ -283,7 +283,7 @@ class Replicator:
         self._sync_all()
 
     def send_extension(self, name: str, payload: bytes, peer: RemotePeer | None) -> list[Output]:
-        """To one peer, or to all of them."""
+        """Send a message to one peer, or to all of them."""
         for receiver in self.peers if peer is None else [peer]:
             if receiver.is_gone:
                 continue
@@ -327,7 +327,7 @@ class Replicator:
             self._take_evidence(self._conflicts.evidence)
             is_over = bool(outputs) and isinstance(outputs[-1], EndChannel | AbortConnection)
             if peer.suspicion is not None and not is_over:
-                # What it holds does not fit us, nor ours it: tell it, and part.
+                # Its history does not fit ours, nor ours its: tell it, and part.
                 outputs += [Transmit(peer, peer.outbox), EndChannel(peer, None)]
                 peer.outbox = []
         if outputs and isinstance(outputs[-1], EndChannel | AbortConnection):
@@ -378,10 +378,10 @@ class Replicator:
         """
         served = self._announcer.served
         if peer.is_gone or served.fork != self._log.head.fork:
-            return []  # of what was cut off proofs are missing, and what took its place may go
+            return []  # proofs of what was cut off are missing; what took its place may go again
         answers = peer.uploads.take(max_bytes, served)
         if peer.uploads.proven_length > peer.told_length:
-            # It has a head by that of which it has not heard: which blocks go with it comes first.
+            # This gives it a head it has not heard of: first it is told which blocks go with it.
             self._sync(peer, is_downloading=self.is_downloading)
             answers = [*peer.outbox, *answers]
             peer.outbox = []
@@ -405,7 +405,7 @@ class Replicator:
         return deadline
 
     def advance(self, now: float) -> list[Output]:
-        """The deadline passed; nothing happens when it did not."""
+        """Do what is due; nothing happens before the deadline."""
         if now < self.deadline:
             return []
         outputs: list[Output] = []
@@ -442,7 +442,7 @@ class Replicator:
         return not any(peer.may_have(index) for peer in self.peers)
 
     def nobody_brings(self, index: int, since: float, now: float) -> bool:
-        """The same, without those that have said and sent nothing since somebody waits for it."""
+        """As `nobody_has`, but for peers silent for too long; the wait began at `since`."""
         return not any(
             peer.speed.stalled_seconds(peer.inflight, now) < MAX_SILENT_SECONDS
             if peer.offers(index)

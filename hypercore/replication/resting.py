@@ -8,7 +8,7 @@ from hypercore.replication.channel import Multiplexer
 
 
 class Resting:
-    """Those of one core."""
+    """The resting connections of one core."""
 
     def __init__(self) -> None:
         self._events: dict[Multiplexer, trio.Event] = {}
@@ -25,7 +25,7 @@ class Resting:
             del self._events[mux]
 
     def wake(self, mux: Multiplexer) -> None:
-        """The remote wants it."""
+        """The remote wants the channel."""
         if mux in self._events:
             self._events[mux].set()
 

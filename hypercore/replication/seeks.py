@@ -28,7 +28,7 @@ from hypercore.seek import BytePosition, locate
 
 TURN_SECONDS = 2.0
 """For so long one peer alone is asked in a search. Then all others are, too, each for the next step
-that is not known by then: one after another, silent ones could keep it from an honest one."""
+that is not known by then: one after another, silent peers could keep it from an honest one."""
 
 
 class Seek:
@@ -87,7 +87,7 @@ class Seeks:
                     self._ask(seek, subtree, peer, now)
 
     def _advance(self, seek: Seek) -> TreeIndex | None:
-        """The subtree to look into next; None when it ends here, or beyond our log."""
+        """The subtree to look into next; None when the search ends here, or beyond our log."""
 
         def read_node(index: int) -> MerkleNode | None:
             return self._log.read_node(index) or seek.known.get(index)
@@ -132,7 +132,7 @@ class Seeks:
             or (proof.seek is not None and proof.seek.bytes != seek.offset)
         ):
             raise InvalidProof("an answer to something else than was asked")
-        is_news = self._advance(seek) == subtree  # else another peer has led on by now
+        is_news = self._advance(seek) == subtree  # else another peer has led us on by now
 
         def read_node(index: int) -> MerkleNode | None:
             return self._log.read_node(index) or seek.known.get(index)

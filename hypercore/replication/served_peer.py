@@ -20,8 +20,9 @@ Clock = Callable[[], float]
 
 MAX_WAITING_EXTENSIONS = 1024
 MAX_WAITING_BYTES = 1 << 18
-"""Of extension messages of one peer that wait for their handler, though one may be larger. More are
-dropped: they are hints. A hundred reads at once ask as many questions."""
+"""How many extension messages of one peer may wait for their handler, and of how many bytes, though
+one may be larger. More are dropped: they are hints. A hundred reads at once ask as many questions.
+"""
 
 
 class ServedPeer:
@@ -29,7 +30,7 @@ class ServedPeer:
 
     Its effort is measured by the clock until that makes it wait, and by our thread's processor
     time from then on: on a busy machine others' work would be its debt, and an honest reader would
-    wait for seconds. Not from the start, since asking for it takes ten times as long (2 us).
+    wait for seconds. Not from the start, since reading that takes ten times as long (2 us).
     """
 
     __slots__ = (
@@ -77,20 +78,20 @@ class ServedPeer:
     def answer(self) -> None:
         """Have answers taken, after the first step of a handler that is about to begin.
 
-        What a bee says that it pushes then leaves with the block that was requested, and not after
+        A bee's word on what it pushes then leaves with the block that was requested, and not after
         the reader has looked at that and requested the next one.
         """
         if not self._is_handler_due:
             self.channel.wake_source()
 
     def handler_has_begun(self) -> None:
-        """What waited for that goes on."""
+        """Let answers that waited for this go on."""
         if self._is_handler_due:
             self._is_handler_due = False
             self.channel.wake_source()
 
     def note_effort(self, started: float, idle_bytes: int = 0) -> None:
-        """Something was done for the peer since `clock` said so; so many bytes were in no block."""
+        """Something was done for the peer since `started`; `idle_bytes` came outside of blocks."""
         seconds = self.clock() - started
         counters = self.peer.counters
         blocks = counters.blocks_received + counters.blocks_sent
@@ -113,7 +114,7 @@ class ServedPeer:
             self._waiting_bytes += len(payload)
 
     async def handle_extensions(self, handlers: Mapping[str, ExtensionHandler]) -> None:
-        """Have what waits handled, one after another, and answered.
+        """Have the messages that wait handled, one after another, and answered.
 
         What a handler takes of our time is the peer's effort; what it waits for is not. Cancel:
         what was not handled is dropped with the peer.
@@ -128,7 +129,7 @@ class ServedPeer:
                     self.fail(error)
                     return
                 except trio.ClosedResourceError:
-                    answers = ()  # whose it was has closed the core meanwhile
+                    answers = ()  # the handler's owner has closed the core meanwhile
                 for answer in answers:
                     self.handle.send_extension(name, answer)
             self.handler_has_begun()
@@ -139,7 +140,7 @@ class ServedPeer:
 
 
 class _Timed(Awaitable[T]):
-    """Awaits something, and has each of its steps noted as a peer's effort, once it is over."""
+    """Awaits something, and notes each of its steps as a peer's effort as soon as it is over."""
 
     def __init__(self, awaited: Awaitable[T], served: ServedPeer) -> None:
         self._awaited = awaited

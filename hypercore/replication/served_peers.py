@@ -1,4 +1,4 @@
-"""[trio] All peers of one core that are here, each with its channel: what is to be done is done."""
+"""[trio] The connected peers of one core, each with its channel: outputs are carried out here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hypercore.replication.served_peer import ServedPeer
 
 
 class ServedPeers:
-    """Carries out what the replicator decides about them. Nothing waits."""
+    """Carries out what the replicator decides about its peers. Nothing here waits."""
 
     def __init__(
         self, replicator: Replicator, handlers: ExtensionHandlers, greetings: Greetings
@@ -55,13 +55,13 @@ class ServedPeers:
     def act(self, outputs: Iterable[Output]) -> None:
         """Carry out what a call from outside has caused, or the end of a channel.
 
-        What was asked of one peer by that may be another's to answer when it is late.
+        What one peer was asked for by that may be asked of another when it is late.
         """
         self.carry_out(outputs)
         self._poke()
 
     def carry_out(self, outputs: Iterable[Output]) -> None:
-        """Do this, in order."""
+        """Carry out these outputs, in order."""
         for output in outputs:
             served = self._by_peer.get(output.peer)
             if served is None:
@@ -96,7 +96,7 @@ class ServedPeers:
             served.add_extension(name, payload)
 
     def _poke(self) -> None:
-        """The deadline may have come nearer: whoever waits for messages looks at it again."""
+        """The deadline may have come nearer: tasks that wait for messages are to heed it."""
         deadline = self._replicator.deadline
         for served in self:
             if served.waiting is not None and served.waiting.deadline > deadline:

@@ -49,7 +49,7 @@ class CoreReplication:
     """
 
     def __init__(self, log: ReplicatedLog, entropy: Entropy = system_entropy) -> None:
-        """`entropy` makes the order of downloads in random order."""
+        """`entropy` seeds downloads in random order, and gives early data its nonces."""
         self._log = log
         self._replicator = Replicator(log, int.from_bytes(entropy(8), "little"))
         self._handlers = ExtensionHandlers()
@@ -61,7 +61,7 @@ class CoreReplication:
         self.departures = Departures()
         """Peers that have gone, for those that have to know."""
         self.activity = trio.lowlevel.ParkingLot()
-        """Who waits for anything to happen between this core and its peers."""
+        """Tasks that wait for anything to happen between this core and its peers."""
         self._arrivals = Arrivals(self.activity)
 
     # --- what the core asks for ----------------------------------------------------------------
@@ -89,7 +89,7 @@ class CoreReplication:
     def prefetch(self, indices: Iterable[int]) -> None:
         """Ask for blocks that nobody waits for yet, and that nobody takes back.
 
-        Of ranges the newest stay asked for, `prefetched.MAX_PREFETCHED` of them.
+        Of ranges, the newest `prefetched.MAX_PREFETCHED` stay asked for.
         """
         if isinstance(indices, range) and indices.step == 1:
             self._prefetched.add(indices)
@@ -121,8 +121,8 @@ class CoreReplication:
     def set_active(self, is_active: bool) -> None:
         """Whether the core is in use, as it is from the start.
 
-        While it is not, peers may not push, and after `linger_seconds` channels are closed that
-        the other end has no use for; they are opened again when either end wants something.
+        While it is not, peers may not push, and after `linger_seconds` those channels are closed
+        that the other end has no use for; they are opened again when either end wants something.
         """
         self._served.act(self._replicator.set_active(is_active, trio.current_time()))
         if is_active:
@@ -134,9 +134,9 @@ class CoreReplication:
 
     @contextmanager
     def greeting(self, name: str, payload: bytes, pushes: int) -> Iterator[None]:
-        """While in this block, each peer is sent this extension message, also those that come.
+        """While in this block, each peer is sent this extension message, a new one when it comes.
 
-        It asks for blocks: so many of them each of these peers may send without a request.
+        The message asks for blocks: each of these peers may send `pushes` of them unrequested.
         """
         greeting = Greeting(name, payload, pushes)
         with self._greetings.saying(greeting):
@@ -161,7 +161,7 @@ class CoreReplication:
         self._notify()
 
     def announce(self) -> None:
-        """Tell peers now of what they are to hear of (`ReplicationSettings`)."""
+        """Tell peers now what is held back by `ReplicationSettings.announce_delay_seconds`."""
         self._served.carry_out(self._replicator.announce(trio.current_time()))
 
     def blocks_dropped(self, start: int, stop: int) -> None:
@@ -169,7 +169,7 @@ class CoreReplication:
         self._served.carry_out(self._replicator.blocks_dropped(start, stop))
 
     def freeze(self, proof: ForkProof) -> None:
-        """Freeze the log with verified evidence that came another way, and tell the peers."""
+        """Freeze the log with verified evidence that did not come from a peer; tell the peers."""
         self._served.carry_out(self._replicator.freeze(proof))
         self._notify()
 
@@ -180,7 +180,7 @@ class CoreReplication:
         as long as it is looked for (`finding_peers`). A peer that says nothing, or does not prove
         what it says, keeps nobody waiting for longer than `HeadWait` has patience with it.
 
-        Raises: what `check_open` does, once whoever waits has closed the core.
+        Raises: what `check_open` does, once the caller has closed the core.
         Cancel: undoes nothing.
         """
         length, fork = self._log.head.length, self._log.head.fork
@@ -197,7 +197,7 @@ class CoreReplication:
                     stack.enter_context(self.expecting_head(keeps_channels=True))
                 with trio.move_on_at(min(end for end in ends if end > now)) as patience:
                     await self.activity.park()
-                if patience.cancelled_caught:  # it is another's turn
+                if patience.cancelled_caught:  # it is another peer's turn
                     self._served.act(self._replicator.advance_heads(trio.current_time()))
                 check_open()
             return True
@@ -222,9 +222,9 @@ class CoreReplication:
     def is_lost(self, index: int, keeper: bytes, since: float) -> bool:
         """Whether the remote that must have the block if anybody has it, and all others, lack it.
 
-        `keeper` is its public key; False while it is not connected, and has not announced the
-        length that another remote has proven. Of the others those do not count in the end that
-        say nothing, though it is waited for `since` then.
+        `keeper` is its public key; False while it is not connected or has announced no length
+        beyond the block. Others that say nothing count only for a while after `since`, when the
+        wait began.
         """
         is_told = any(
             served.handle.remote_public_key == keeper
@@ -255,8 +255,8 @@ class CoreReplication:
     ) -> None:
         """Handle this extension's messages, one at a time for each peer; None: no longer.
 
-        `note` sees each when it comes, before its turn. Of several owners the last one's handler
-        is asked, until `forget_extensions`.
+        `note` sees each message when it comes, before its turn. Of several owners, the last one's
+        handler is asked, until `forget_extensions`.
 
         Raises: UsageError for the empty name, which means "the one before" on the wire.
         """
@@ -302,12 +302,12 @@ class CoreReplication:
     async def serve(self, mux: Multiplexer) -> None:
         """Replicate this core over one connection, until the channel or the connection ends.
 
-        Returns when the remote does not have the core, too. A remote that does not know the
-        core's key, or sends what is no message, loses its connection; one that sends an invalid
-        proof loses the channel, and nothing of it is kept.
+        Also returns when the remote does not have the core. A remote that does not know the core's
+        key, or sends a malformed message, loses its connection; one that sends an invalid proof
+        loses the channel, and nothing of the proof is kept.
 
-        While the core is not active it waits, after the channel has ended, for it to be wanted
-        again; the caller is to cancel it when the connection has ended.
+        While the core is not active this waits, after the channel has ended, until the channel is
+        wanted again; the caller must cancel it when the connection has ended.
 
         Raises: StorageError when this core cannot be read or written any more.
         Cancel: closes the channel.
@@ -421,7 +421,7 @@ class CoreReplication:
             self.activity.unpark_all()
 
     def _take(self, served: ServedPeer, max_bytes: int) -> Sequence[tuple[int, bytes]]:
-        """Called by the channel's writer, which is not to suffer from our disk."""
+        """Called by the channel's writer, which must not fail when our disk does."""
         try:
             started = served.clock()
             messages = self._replicator.take(served.peer, max_bytes)

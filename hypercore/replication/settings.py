@@ -16,7 +16,7 @@ class PushMode(Enum):
     OFF = "off"
     ALLOWED = "allowed"
     ONLY = "only"
-    """They may, and are asked for nothing but blocks that are forced."""
+    """Peers may, and are asked for nothing but blocks that are forced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +28,21 @@ class ReplicationSettings:
     """Whether a reader goes over to a history that its writer has put in place of the old one."""
 
     writer: bytes | None = None
-    """The public key of the peer that writes the log. When that one cannot prove any more how it
-    goes on from our length, because it has pruned its tree, a reader gives up what it has and
-    begins with the present head. Of any other peer that is not believed."""
+    """The public key of the peer that writes the log. When it can no longer prove how the log goes
+    on from our length, because it has pruned its tree, a reader gives up what it has and begins
+    with the present head. No other peer is believed in that."""
 
     head_delay_seconds: float = 0.0
-    """How long a longer head that a peer announces may stay there while nobody here waits for it:
+    """How long a longer head that a peer announces is left there while nobody here waits for it:
     what is appended meanwhile is proven together. The first one of a channel never waits."""
 
     announce_delay_seconds: float = 0.0
-    """How long peers may not hear of what is appended here: several appends are announced together.
-    `CoreReplication.announce` does so at once, and so does whoever pushes blocks."""
+    """How long peers may go without hearing of what is appended here: several appends are announced
+    together. `CoreReplication.announce` does so at once."""
 
     compare_seconds: float = inf
-    """How often at most a peer whose log is as long as ours is asked whether it is the same one;
-    `inf` is never, as in JavaScript. It is asked with the first such word, and with later ones."""
+    """The least time between two questions to a peer whose log is as long as ours, whether it is
+    the same log; `inf` is never, as in JavaScript. They go out when its sync tells that length."""
 
     linger_seconds: float = 30.0
     """How long a core that is not active any more keeps its idle channels open."""

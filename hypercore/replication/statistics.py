@@ -14,7 +14,7 @@ class Counters:
     """Running counts of one peer, or of all that are gone."""
 
     blocks_received: int = 0
-    """Blocks that were asked for, verified and stored."""
+    """Blocks that were verified and stored, pushed ones among them."""
 
     bytes_received: int = 0
     """Their bytes, as stored."""
@@ -70,7 +70,7 @@ class WireCounts:
         self.sent = list(map(add, self.sent, other.sent))
 
     def named(self) -> dict[str, int]:
-        """By names such as `wire_sync_rx`; the last part is seen from here."""
+        """By names such as `wire_sync_rx`; rx and tx are as seen from here."""
         named = {}
         for message_type in MessageType:
             name = message_type.name.lower()

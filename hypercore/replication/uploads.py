@@ -50,7 +50,7 @@ MAX_READ_BLOCKS = 256
 
 _Message = tuple[int, bytes]
 _BlockOnly = tuple[int, int, int]
-"""fork, index, levels: what nearly every request is, without its objects."""
+"""fork, index, levels: a request for a block alone, as nearly all are, without its objects."""
 
 
 class TooManyRequests(RemoteProtocolError):
@@ -85,7 +85,7 @@ class Uploads:
         """The length that answers (and pushes) on this channel have proven to the peer."""
 
         self.pushed_length = 0
-        """The part of it that pushes did."""
+        """The last length that a push has proven to the peer."""
 
         self.sent = BitMap64()
         """Blocks that went out on this channel, and that the peer has not reported as dropped."""
@@ -258,9 +258,9 @@ class Uploads:
     def _after_pushes(
         self, wanted: ProofRequest, upgrade: UpgradeRequest, head: Head
     ) -> ProofRequest:
-        """What was pushed since the peer asked has brought it further: go on from there.
+        """If pushes have brought the peer further since it asked, answer from there.
 
-        A peer that asks from below once more has not taken the pushes, and is believed.
+        A peer that asks from below that once more has not taken the pushes, and is believed.
         """
         start = self.pushed_length
         left = head.length - start
@@ -285,7 +285,7 @@ class Uploads:
         self.forget_pushes()
 
     def forget_pushes(self) -> None:
-        """The peer is where it says it is."""
+        """Take the peer to be where it says it is."""
         self.pushed_length = self.proven_length = 0
 
     def _no_data(self, request_id: int, reason: NoDataReason) -> _Message:
@@ -326,7 +326,7 @@ class Uploads:
 
 
 def _is_probe(request: Request, prologue: Prologue) -> bool:
-    """Whether somebody compares histories, at a length where they may differ.
+    """Whether the peer compares histories, at a length where they may differ.
 
     Other upgrades from nothing lead to the prologue's end first, where all histories are the same.
     """
@@ -342,7 +342,7 @@ def _is_probe(request: Request, prologue: Prologue) -> bool:
 def levels_below_root(index: int, length: int) -> int:
     """How many levels a block's path has to climb to a root of a tree of `length` > index blocks.
 
-    Each root is over as many blocks as one of the bits of `length` says: over this block is the
-    one of the first bit in which the two differ.
+    Each bit of `length` that is set stands for a root over as many blocks; the root over this
+    block is that of the highest bit in which `index` differs.
     """
     return (index ^ length).bit_length() - 1

@@ -15,8 +15,8 @@ PIECE_BLOCKS = 65_536
 """How much of a range is written out at once."""
 
 NEAR_BLOCKS = 64 * PIECE_BLOCKS
-"""More than that, of which a peer has nothing, is passed over: a log can be said to be of any
-length, and hold next to nothing."""
+"""A longer stretch of which a peer has nothing is passed over: a log may claim any length, and hold
+next to nothing."""
 
 MAX_GAPS = 1024
 """Runs of a range that were passed over; with as many, nothing behind another gap is looked for.
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Offers(Protocol):
-    """Who has blocks."""
+    """One that has blocks."""
 
     def next_offered(self, index: int) -> int | None:
         """The first block from `index` on that it has."""
@@ -48,11 +48,11 @@ class _Range:
         """As it was asked for."""
 
         self.start = wanted.start
-        """All before it is held."""
+        """All blocks of the range before this one are held."""
 
         self.stop = wanted.stop
         self._unwritten = [wanted]
-        """Runs of which nothing is in the pool, or was, in order."""
+        """Runs of which nothing is or was in the pool, in order."""
 
     def write_out(self, pool: BitMap64, peer: Offers, bitfield: Bitfield, length: int) -> bool:
         """As `WantedBlocks.write_out`."""
@@ -82,13 +82,13 @@ class _Range:
         return False
 
     def is_held(self, bitfield: Bitfield) -> bool:
-        """Whether all of it is here."""
+        """Whether all of the range is here."""
         if not self._unwritten:
             self.start = min(bitfield.first_unset(self.start), self.stop)
         return self.start == self.stop
 
     def write_again(self, start: int) -> None:
-        """What is in the pool from `start` on was taken out."""
+        """Blocks from `start` on were taken out of the pool: they are to be written out again."""
         start = max(start, self.start)
         before = (range(run.start, min(run.stop, start)) for run in self._unwritten)
         self._unwritten = [*filter(None, before), range(start, self.stop)]
@@ -109,7 +109,7 @@ class _List:
     """As it was asked for."""
 
     missing: BitMap64
-    """Those of them that are not stored."""
+    """Those blocks of it that are not stored."""
 
 
 class WantedBlocks:
@@ -127,7 +127,7 @@ class WantedBlocks:
         self._lists: list[_List] = []
         self._held_ranges: list[range] = []
         self._held_lists: list[BitMap64] = []
-        """Of these all is here."""
+        """All blocks of these two are here."""
 
     def __bool__(self) -> bool:
         return bool(self._ranges or self._lists)
@@ -142,7 +142,7 @@ class WantedBlocks:
         self._ranges.append(_Range(wanted))
 
     def add_list(self, blocks: BitMap64, bitfield: Bitfield, asked: set[int]) -> None:
-        """Want these; of those in `asked` somebody is asked already."""
+        """Want these blocks; somebody is asked for those in `asked` already."""
         missing = BitMap64(block for block in blocks_from(blocks) if not bitfield.get(block))
         if missing:
             self._lists.append(_List(blocks, missing))
@@ -151,9 +151,9 @@ class WantedBlocks:
             self._held_lists.append(blocks)
 
     def remove_range(self, wanted: range) -> BitMap64 | None:
-        """Take one back; returns what waited in the pool and is out of it.
+        """Take a range back; returns the blocks that are out of the pool by this.
 
-        None when all of it is here.
+        None when all of the range is here.
         """
         for place, known in enumerate(self._ranges):
             if known.wanted == wanted:
@@ -189,7 +189,7 @@ class WantedBlocks:
         return waited
 
     def wait_for(self, blocks: BitMap64) -> None:
-        """Those of these that are wanted here, too, are to be asked for because of that."""
+        """Put those of these blocks into the pool that are wanted here, too."""
         for wanted in self._ranges:
             self.pool |= _within(blocks, wanted.start, wanted.stop)
         for listed in self._lists:
@@ -249,7 +249,7 @@ def _discard(held: list[T], wanted: T) -> None:
 
 
 def _within(blocks: BitMap64, start: int, stop: int) -> BitMap64:
-    """Those in [start, stop), which may reach to the end of all numbers."""
+    """The blocks in [start, stop), which may be of any length."""
     part = BitMap64(blocks)
     if start:
         part.remove_range(0, start)
@@ -275,7 +275,7 @@ class Shuffle:
         return (mixed ^ mixed >> 31) % stop
 
     def rotated(self, pool: BitMap64) -> Iterator[BitMap64]:
-        """The pool from somewhere on, then the rest of it."""
+        """The pool from a random block on, then the rest of it."""
         low, high = pool.min(), pool.max()
         start = low + self.below(high - low + 1)
         upper = BitMap64(pool)

@@ -31,7 +31,7 @@ class SentWants:
         self._windows: dict[int, None] = {}
         self._told = BitMap64()
         self._cut_short: set[int] = set()
-        """Windows of which what the peer has beyond our end was told, and not kept."""
+        """Windows of which the peer told what it has beyond our end, which was not kept."""
 
     def want(self, index: int) -> list[tuple[int, bytes]]:
         """The messages that ask about the window of block `index`; none if it was asked before."""
