@@ -94,8 +94,8 @@ class Manifest:
     ) -> Manifest:
         """Signers of whom `quorum` must sign, by default more than half.
 
-        A signer may be given by its public key alone. The version is 1, or 2 for what only
-        that one can say.
+        A signer may be given by its public key alone. The version is 1, or 2 where linked cores
+        or user data need it.
 
         Raises: InvalidManifest for what is no manifest or has a quorum that cannot be reached.
         """
@@ -122,7 +122,7 @@ class Manifest:
 
     @classmethod
     def static(cls, tree_hash: bytes, length: int) -> Manifest:
-        """A core that is what it is: `length` blocks with this tree hash, signed by nobody.
+        """That of a core that never changes: `length` blocks with this tree hash, unsigned.
 
         Raises: InvalidManifest.
         """
@@ -130,9 +130,9 @@ class Manifest:
 
     @classmethod
     def parse(cls, data: bytes, key: bytes | None = None) -> Manifest:
-        """Read one that somebody handed over, and check that `key` stands for it.
+        """Read a manifest that somebody handed over, and check that `key` stands for it.
 
-        Raises: InvalidManifest for bytes that are no manifest, or the one of another core.
+        Raises: InvalidManifest for bytes that are no manifest, or that of another core.
         """
         reader = Reader(data)
         try:
@@ -210,7 +210,7 @@ class Manifest:
 
     @classmethod
     def decode(cls, reader: Reader) -> Manifest:
-        """Consume one manifest; it has no length of its own around it.
+        """Consume one manifest, which has no length before it.
 
         Raises: DecodeError.
         """

@@ -1,7 +1,7 @@
 """A set of blocks, in the space that its edges take.
 
-A log that was downloaded in part may be said to have 2**45 blocks: whoever keeps all of it has
-named one range, and neither memory nor the disk has room for a bit of each.
+A log that was downloaded in part may claim 2**45 blocks: to keep all of it takes one range, and
+neither memory nor the disk has room for a bit of each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hypercore.bitfield import PAGE_BITS, PAGE_BYTES, Bitfield
 from hypercore.block_sets import blocks_from
 
 _LONG_BLOCKS = 16 * PAGE_BITS
-"""A range of so many is kept as one, but for its edges."""
+"""A range of at least so many is kept as one run, but for its edges."""
 
 
 class MarkedBlocks:
@@ -21,9 +21,9 @@ class MarkedBlocks:
 
     def __init__(self) -> None:
         self.bits = Bitfield()
-        """Without those of the runs."""
+        """Single blocks and short ranges; the runs need no bits here."""
         self.runs: list[tuple[int, int]] = []
-        """Pages [first, stop), in order and apart."""
+        """Pages [first, stop), in order and never touching."""
 
     def add_range(self, start: int, stop: int) -> None:
         if stop - start < _LONG_BLOCKS:
@@ -35,7 +35,7 @@ class MarkedBlocks:
         self.add_pages(first, last)
 
     def add_pages(self, first: int, stop: int) -> None:
-        """All blocks of these pages."""
+        """Add all blocks of these pages."""
         touching = [run for run in self.runs if run[0] <= stop and first <= run[1]]
         for run in touching:
             self.runs.remove(run)
@@ -46,7 +46,7 @@ class MarkedBlocks:
         return self.bits.get(index) or self._is_whole(index // PAGE_BITS)
 
     def up_to(self, length: int) -> Iterator[int]:
-        """Those below `length`, in order."""
+        """The blocks below `length`, in order."""
         single = [(page, page + 1) for page in self.bits.pages() if not self._is_whole(page)]
         for first, stop in sorted(self.runs + single):
             blocks = range(first * PAGE_BITS, min(stop * PAGE_BITS, length))
@@ -56,7 +56,7 @@ class MarkedBlocks:
                 yield from blocks_from(self.bits.held(blocks.start, blocks.stop))
 
     def pages(self, held: Bitfield) -> Iterator[tuple[int, bytes]]:
-        """The pages that have a bit, those of the runs as far as blocks of them are held."""
+        """The pages that have a bit; of the runs, the pages of which a block is held."""
         for page in sorted({*self.bits.pages(), *filter(self._is_whole, held.pages())}):
             is_whole = self._is_whole(page)
             yield page, b"\xff" * PAGE_BYTES if is_whole else self.bits.page_bytes(page)

@@ -1,12 +1,12 @@
-"""[trio] Mark and sweep: which blocks are still needed, and giving up all others.
+"""[trio] Mark and sweep: marking the blocks that are still needed, and giving up all others.
 
 Marks are on the disk as JavaScript's are, a page of bits for 32,768 blocks, so that a sweep that
 was interrupted goes on after the next start. They are written when marking has ended well, all of
-them in one batch: half a set of marks would take needed blocks for garbage. With them goes how
-long the log was when marking began, and on which fork (user data `MARKED_ROW`): what was appended
-since is no garbage, whoever swept when. Marks that JavaScript made come without; then, as there,
-everything below the present length that has no mark goes. Of long ranges only the pages are
-written of which there is a block; that the rest is marked, too, says the row.
+them in one batch: half a set of marks would take needed blocks for garbage. With them go the
+length and the fork of the log when marking began (user data `MARKED_ROW`): what was appended since
+is not garbage, whenever it is swept. Marks that JavaScript made have no such row; then, as there,
+everything below the present length that has no mark goes. Of long ranges only those pages are
+written of which a block is here; the row says that the rest is marked, too.
 
 Source: hypercore 11.37.1 lib/mark-bitfield.js; index.js (startMarking, markBlock, sweep).
 """
@@ -41,7 +41,7 @@ class MarkedCore(Protocol):
 
 
 class Marks:
-    """Blocks to keep. Made by `Core.marking`; nothing waits but the two reads."""
+    """Blocks to keep. Made by `Core.marking`; only the two reads wait."""
 
     def __init__(self, core: MarkedCore, log: StoredLog) -> None:
         self._core = core
@@ -66,7 +66,7 @@ class Marks:
         return isinstance(index, int) and index >= 0 and self._marked.get(index)
 
     def __iter__(self) -> Iterator[int]:
-        """In order."""
+        """The marked blocks, in order."""
         return self._marked.up_to(self._log.head.length)
 
     async def get(self, index: int) -> bytes:
@@ -85,7 +85,7 @@ class Marks:
         self._is_over = True
 
     def save(self, length: int, fork: int) -> None:
-        """Write them; a sweep may follow now or later. Raises: UsageError, StorageFailed.
+        """Write the marks; a sweep may follow now or later. Raises: UsageError, StorageFailed.
 
         `length` and `fork` are those of the log when marking began.
         """
@@ -95,7 +95,7 @@ class Marks:
         log.check_usable()
         batch = log.rows.storage.batch()
         batch.delete_range(*log.rows.keys.marks())
-        # Page 0 also when nothing is marked: then everything is to go, as somebody said.
+        # Page 0 even when nothing is marked: then the caller wants everything to go.
         for page, bits in {0: bytes(PAGE_BYTES), **dict(marked.pages(log.bitfield))}.items():
             batch.put(log.rows.keys.mark(page), bits)
         numbers = (length, fork, *chain.from_iterable(marked.runs))
@@ -118,13 +118,13 @@ class Sweep:
 
     marked: MarkedBlocks
     length: int
-    """What is at or beyond it stays."""
+    """Blocks at or beyond it stay."""
     fork: int
 
     def next_blocks(self, log: StoredLog, start: int = 0) -> list[int]:
         """At most `SWEPT_AT_ONCE` blocks from `start` on, here and unmarked; none at the end.
 
-        Raises: UsageError when the log is another than the one that was marked.
+        Raises: UsageError when the log was truncated since it was marked.
         """
         if log.head.fork != self.fork:
             raise UsageError(
@@ -187,7 +187,7 @@ async def sweep(shared: OpenLog) -> int:
     freed = start = 0
     while blocks := unmarked.next_blocks(shared.log, start):
         freed += shared.clear(runs_of(blocks))
-        start = blocks[-1] + 1  # what stays before it is not looked at again
+        start = blocks[-1] + 1  # blocks that stay below it are not looked at again
         await shared.pause()
         shared.check_open()
     drop_marks(shared.log)

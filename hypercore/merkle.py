@@ -26,7 +26,7 @@ _pack_far_node, _unpack_far_node = _FAR_NODE.pack, _FAR_NODE.unpack_from
 _pack_small_node, _unpack_small_node = _SMALL_NODE.pack, _SMALL_NODE.unpack_from
 _pack_far_small_node, _unpack_far_small_node = _FAR_SMALL_NODE.pack, _FAR_SMALL_NODE.unpack_from
 _UNCOPIED_BYTES = 4096  # a second call costs less than a copy of so many
-_UINT_BYTES = bytes([1] * 0xFD + [3, 5, 9])  # of an encoded uint, by its first byte
+_UINT_BYTES = bytes([1] * 0xFD + [3, 5, 9])  # how long an encoded uint is, by its first byte
 
 
 class MerkleNode(NamedTuple):
@@ -43,10 +43,7 @@ def encode_node(node: MerkleNode) -> bytes:
 
 
 def encode_node_parts(index: int, size: int, digest: bytes) -> bytes:
-    """The same of a node that is not one object. Hot path.
-
-    Requires 32 bytes of `digest`.
-    """
+    """As `encode_node`, for the fields of a node. Hot path; requires 32 bytes of `digest`."""
     if 0xFC < index <= 0xFFFF and size <= 0xFFFF:
         if size > 0xFC:
             return _pack_node(0xFD, index, 0xFD, size, digest)

@@ -1,7 +1,7 @@
 """The figures of many cores under the names that `hypercore-stats` gives them.
 
-So dashboards made for JavaScript nodes read ours. Left out are those that we have nothing to say
-for: caches and sessions (there are none of the kind), and the file system's room.
+So dashboards made for JavaScript nodes read ours. Left out are those for which we have nothing to
+report: caches and sessions (there are none of the kind), and the file system's room.
 
 Source: hypercore-stats 2.5.1 (the names, and what is summed under each).
 """
@@ -33,7 +33,7 @@ def hypercore_metrics(
     departed: Counters | None = None,
     departed_wire: Mapping[str, int] | None = None,
 ) -> dict[str, float]:
-    """By name. `departed` and `departed_wire` are the counts of cores that were closed since."""
+    """By name. `departed` and `departed_wire` are the counts of cores that are closed by now."""
     total = Counters()
     wire = dict(departed_wire or {})
     if departed is not None:

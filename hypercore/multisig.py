@@ -97,7 +97,7 @@ class SignatureCollector:
         """
         signers = self._verifier.manifest.signers
         if not 0 <= part.signer < len(signers):
-            raise InvalidSignature(f"signer {part.signer} of {len(signers)}")
+            raise InvalidSignature(f"no signer {part.signer}: the manifest names {len(signers)}")
         if part.patch_length and not self._verifier.manifest.allow_patch:
             raise InvalidSignature(
                 f"signer {part.signer} signed {part.patch_length} blocks more than "
@@ -136,13 +136,13 @@ class SignatureCollector:
 
     @property
     def signed(self) -> tuple[Signer, ...]:
-        """Whose parts are here, in the manifest's order."""
+        """Signers whose parts are here, in the manifest's order."""
         signers = self._verifier.manifest.signers
         return tuple(signers[index] for index in sorted(self._parts))
 
     @property
     def outstanding(self) -> tuple[Signer, ...]:
-        """Who could still sign."""
+        """Signers whose parts are not here."""
         signers = self._verifier.manifest.signers
         return tuple(one for index, one in enumerate(signers) if index not in self._parts)
 
@@ -150,7 +150,7 @@ class SignatureCollector:
     def missing(self) -> int:
         """How many parts more are needed; 0 when the signature is complete.
 
-        Parts that cannot stand beside the others are not counted: see the module.
+        Parts that cannot stand beside the others are not counted; see the module's docstring.
         """
         return self._verifier.quorum - len(self._chosen())
 
@@ -179,7 +179,7 @@ class SignatureCollector:
     def _chosen(self) -> list[PartialSignature]:
         """At most a quorum of parts that go together, those without patches first.
 
-        The order of arrival is of no account, so the same parts give the same bytes.
+        The order of arrival does not matter: the same parts give the same bytes.
         """
         parts = sorted(self._parts.values(), key=lambda part: (part.patch_length, part.signer))
         best: list[PartialSignature] = []
@@ -191,7 +191,7 @@ class SignatureCollector:
 
 
 def _fitting(parts: Sequence[PartialSignature], quorum: int) -> list[PartialSignature]:
-    """The first parts of which no two name one tree node differently."""
+    """The first parts of which no two disagree about a tree node."""
     chosen: list[PartialSignature] = []
     nodes: dict[int, MerkleNode] = {}
     for part in parts:

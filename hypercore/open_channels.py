@@ -9,7 +9,7 @@ from hypercore.replication.session import CoreReplication
 
 
 class OpenChannels:
-    """Each belongs to the task that serves it; from here they can all be ended."""
+    """Each channel belongs to the task that serves it; from here all of them can be ended."""
 
     def __init__(self) -> None:
         self._serving: set[trio.CancelScope] = set()
@@ -26,11 +26,11 @@ class OpenChannels:
                 self._ended.unpark_all()
 
     def end(self) -> None:
-        """Have all of them end; their tasks do that when they run next."""
+        """Have all channels end; their tasks do that when they run next."""
         for scope in self._serving:
             scope.cancel()
 
     async def wait_ended(self) -> None:
-        """Return when there is none. Cancel: undoes nothing."""
+        """Return when no channel is left. Cancel: undoes nothing."""
         while self._serving:
             await self._ended.park()

@@ -1,7 +1,7 @@
 """[trio] One open log: what all its users share.
 
-The log and its writer's lock, its peers, who waits for it, and its end, which comes with the
-last user's.
+The log and its writer's lock, its peers, those who wait for it, and its end, which comes with the
+end of its last user.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _PRUNE_STEPS = 256
 
 
 class OpenLog:
-    """A stored log that is in use. No method but the async ones waits."""
+    """A stored log that is in use. Only the async methods wait."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class OpenLog:
         return self.log.remote_contiguous_length
 
     def note_remote_contiguous(self, length: int) -> None:
-        """A peer has said that it has so many blocks from the first on."""
+        """A peer has claimed the first `length` blocks."""
         self.log.note_remote_contiguous(length)
 
     def mark_frozen(self, proof: ForkProof) -> None:
@@ -166,7 +166,7 @@ class OpenLog:
         try:
             log.commit(changesets)
         except UsageError:
-            raise  # nothing was changed: whoever waits is not to hear of it
+            raise  # nothing was changed: those who wait must not hear of it
         except Exception as error:
             self.users.fail(error)
             self._wake()
@@ -211,7 +211,7 @@ class OpenLog:
         proposal = self.propose(blocks)
         start = self.log.head.length
         changes = self.log.commit_proposal(proposal, signature, key_pair, local)
-        # Unlike those of a core that is ours alone, its readers may wait for peers.
+        # Unlike those of a core that is ours alone, the readers of this one may wait for peers.
         self.users.arrived((changes,))
         self._appended += len(changes.blocks)
         self._head_changed()
@@ -267,7 +267,7 @@ class OpenLog:
             self._head_changed()
 
     def clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None = None) -> int:
-        """Give up runs of blocks, and write `local` rows; returns how many blocks were here.
+        """Free runs of blocks, and write `local` rows; returns how many blocks were here.
 
         Peers are told. Raises: OutOfRange, StorageFailed.
         """
@@ -314,7 +314,7 @@ class OpenLog:
     def _head_changed(self) -> None:
         if self.replication.has_reachable_peers:
             self.replication.log_changed()
-        self.users.arrived(())  # a download of what was to come
+        self.users.arrived(())  # for downloads that wait for what is appended
         self._wake()
 
     def _wake(self) -> None:
@@ -373,7 +373,7 @@ class OpenLog:
         return DamagedBlock(index, f"core {self.discovery_key.hex()}", reason)
 
     def forget_damaged(self, error: DamagedBlock) -> None:
-        """Take a block for one that is not here, so that peers are asked for it.
+        """Treat a damaged block as one that is not here, so that peers are asked for it.
 
         Raises: `error` when none of them can help: it is ours, or nothing may be written.
         """
@@ -445,13 +445,13 @@ class OpenLog:
             rows.group = catalog.join_group(rows.record.core_pointer, topic)
 
     def is_stored_at(self, record: CoreRecord) -> bool:
-        """Whether this is the core that the store's record tells of."""
+        """Whether this is the core that the store's record describes."""
         return self.log.rows.record == record
 
     def reload(self) -> None:
         """Read everything anew, after others had the files, or the storage has recovered.
 
-        Raises: StorageError, and then it is not to be used.
+        Raises: StorageError; the log must not be used then.
         """
         log, before = self.log, self.log.head
         try:
@@ -459,7 +459,7 @@ class OpenLog:
             kept = shared_length(before, log.head, log.read_node)
         except StorageError as error:
             self.users.fail(error)
-            self.users.replaced(0)  # for all that is known
+            self.users.replaced(0)  # no block is known to be what it was
             self._wake()
             raise
         if kept < before.length:
@@ -469,7 +469,7 @@ class OpenLog:
         self._head_changed()
 
     async def end_channels(self) -> None:
-        """End all channels with peers, and return when they have. Cancel: they end all the same."""
+        """End all channels with peers, and wait until they have. Cancel: they end all the same."""
         self._channels.end()
         await self._channels.wait_ended()
 
@@ -477,6 +477,6 @@ class OpenLog:
         """As `Core.serve`."""
         if self.is_closed:
             return
-        # What happened while there was nobody to tell.
+        # Take in what happened while there was nobody to tell.
         self.replication.log_changed()
         await self._channels.serve(self.replication, mux)

@@ -44,7 +44,7 @@ class OpenOptions:
 
 
 class OpenStore:
-    """Its logs and their store, its connections, and who watches it."""
+    """The open logs and their storage, the connections, and the watches."""
 
     def __init__(self, storage: Storage, catalog: Catalog) -> None:
         self.storage = storage
@@ -79,14 +79,14 @@ class OpenStore:
         return log
 
     def own_handle(self, log: OpenLog) -> Core:
-        """The store's own, which does not keep the log open."""
+        """The store's own handle, which does not keep the log open."""
         core = self._own.get(log)
         if core is None or core.is_closed:
             core = self._own[log] = Core(log, is_weak=True)
         return core
 
     def own_handles(self) -> list[Core]:
-        """Those of all open logs."""
+        """The store's own handles of all open logs."""
         return [self.own_handle(log) for log in self.logs.values()]
 
     # --- opening cores --------------------------------------------------------------------------
@@ -114,12 +114,12 @@ class OpenStore:
         return core
 
     def get(self, discovery_key: bytes, options: OpenOptions) -> Core | None:
-        """As `open`; it joins its group and is offered to peers."""
+        """As `open`; the core joins its group and is offered to peers."""
         core = self.open(discovery_key, options.encryption)
         return None if core is None else self._take_in(core, options.group)
 
     def get_or_create(self, auth: AuthRecord, alias: Alias | None, options: OpenOptions) -> Core:
-        """As `get`, and made if it is new; it learns its manifest first.
+        """As `get`, but a core that is new is made; it learns its manifest first.
 
         Raises: as `open`, and NoSuchCore.
         """

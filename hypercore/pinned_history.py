@@ -3,7 +3,7 @@
 While the log only grows there is nothing to keep: what a view of length n sees are the log's
 own rows. Just before a truncation below n the storage takes a snapshot, and from then on the
 blocks that are cut off are read from there. What was not stored at that moment is lost, and so
-is what was cleared before: clearing gives up the room, whoever looks. When the log is cut again,
+is what was cleared before: clearing frees the room, whoever reads. When the log is cut again,
 further down, the same snapshot serves, unless blocks have come since that it does not have.
 """
 
@@ -23,7 +23,7 @@ from hypercore.stored_log import StoredLog
 
 @dataclass(slots=True)
 class _Cut:
-    """Where what was cut off is read: from `start` on, up to where an earlier cut was."""
+    """Where blocks that were cut off are read: from `start` on, up to an earlier cut."""
 
     start: int
     rows: StorageSnapshot
@@ -43,7 +43,7 @@ class PinnedHistory:
 
     @property
     def bitfield(self) -> Bitfield:
-        """The blocks that are here; once the log was cut, those that were at that time."""
+        """The blocks that are here; once the log was cut, those that were here at that time."""
         is_intact = self.intact_length == self.head.length
         return self._log.bitfield if is_intact else self._held
 
@@ -62,7 +62,7 @@ class PinnedHistory:
         self.intact_length = length
 
     def replaced(self, length: int) -> None:
-        """Others had the files, and cut the log to so many blocks: the others are lost."""
+        """Another process had the files, and cut the log to `length` blocks: the rest is lost."""
         stop = self.intact_length
         if length < stop:
             self.intact_length = length
@@ -99,12 +99,12 @@ class PinnedHistory:
         return self._held.first_unset(max(start, self.intact_length))
 
     def read_lost_block(self, index: int) -> bytes | None:
-        """A block that was cut off, as it was stored; None when it was not."""
+        """A block that was cut off, as it was stored; None when it was not stored."""
         rows = self._lost_rows(index) if self._held.get(index) else None
         return None if rows is None else rows.get(self._keys.block(index))
 
     def _lost_rows(self, index: int) -> StorageSnapshot | None:
-        """What kept a block that was cut off."""
+        """The rows that kept a block that was cut off."""
         return next((cut.rows for cut in self._cuts if cut.start <= index), None)
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
@@ -117,7 +117,7 @@ class PinnedHistory:
         for index in range(max(start, self.intact_length), stop):
             lost = self.read_lost_block(index)
             if lost is None:
-                break  # whoever reads asks for it by itself, and hears that it is gone
+                break  # the reader asks for this one alone, and is told that it is gone
             yield index, lost
 
     def read_node(self, index: int) -> MerkleNode | None:

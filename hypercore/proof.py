@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _MAX_UNREAD_BYTES = 4096
-"""Of a signature that does not matter, because the prologue says all."""
+"""How long a signature may be that does not matter, because the prologue fixes the log."""
 
 MAX_PATH_NODES = 64
 """More levels than a tree of 2**53 blocks has; longer paths are refused before any hashing."""
@@ -147,7 +147,7 @@ def build_proof(
 def _build_block_proof(
     request: BlockRequest, head: Head, read_node: NodeReader, block: bytes | None
 ) -> Proof:
-    """What nearly every request is: one block and its way up."""
+    """Answer what nearly every request asks for: one block and its way up."""
     if head.length == 0:
         return Proof(head.fork)
     if request.index >= head.length:
@@ -157,7 +157,7 @@ def _build_block_proof(
 
 
 def path_siblings(block: int, levels: int, head: Head) -> list[TreeIndex]:
-    """The siblings on so many levels of a block's way up. Hot path.
+    """The siblings on the lowest `levels` of a block's way up. Hot path.
 
     Raises: InvalidRequest where one is not in the tree.
     """
@@ -198,7 +198,7 @@ def verify_proof(
     """Check a proof against what we have; returns what it adds, all of it proven.
 
     An upgrade must start at `head.length`: one that was asked for at another length is stale,
-    and for the caller to drop. Over an empty log an upgrade of a later fork is accepted too.
+    and the caller must drop it. Over an empty log an upgrade of a later fork is accepted too.
 
     Raises: InvalidProof, InvalidSignature.
     """
@@ -234,7 +234,7 @@ def _with_signature_trimmed(head: Head, verifier: Verifier) -> Head:
     """What a peer added to a signature is neither kept nor passed on."""
     prologue = verifier.prologue
     if prologue is not None and head.length <= prologue.length:
-        # Nobody looks at it.
+        # Nobody looks at the signature of a prologue.
         return head if len(head.signature) <= _MAX_UNREAD_BYTES else replace(head, signature=b"")
     signature = verifier.trimmed(head, head.signature)
     return head if signature == head.signature else replace(head, signature=signature)
@@ -256,14 +256,14 @@ def verify_hash_path(proof: HashProof, top: MerkleNode) -> list[MerkleNode]:
 
 
 def is_root(index: int, head: Head) -> bool:
-    """Whether it is signed with its size: with another it would not belong to the head."""
+    """Whether the node is a root of the head, whose signature covers the sizes of roots alone."""
     return any(root.index == index for root in head.roots)
 
 
 def _anchor(
     top: MerkleNode, is_computed: bool, head: Head, read_node: NodeReader, changes: Changeset
 ) -> None:
-    """What a path leads to must be what we have; then it is not stored again."""
+    """The end of a path must be the node that we have; then it is not stored again."""
     stored = read_node(top.index)
     if stored is None:
         raise InvalidProof("a path that ends beside our tree", top.index)
@@ -318,9 +318,9 @@ def _climb(
     extra: MerkleNode | None,
     passed: list[MerkleNode],
 ) -> MerkleNode:
-    """Hash upwards through `siblings[start:]`, and through `extra` where it fits.
+    """Hash upward through `siblings[start:]`, and through `extra` where it fits.
 
-    Every node met is added to `passed`, the topmost last. Each must be the very sibling.
+    Every node met is added to `passed`, the topmost last. Each must be the sibling due.
     """
     count = len(siblings)
     if count > MAX_PATH_NODES:
@@ -380,7 +380,7 @@ def _grow(
     changes: Changeset,
     prologue: Prologue | None,
 ) -> Head:
-    """Our tree with the upgrade's nodes, and `top` among them; not signed for yet."""
+    """Our tree grown by the upgrade's nodes, `top` among them; the signature is not checked yet."""
     nodes = list(upgrade.nodes[: len(growth)])
     if top is not None:
         changes.nodes.pop()  # append_root puts it back

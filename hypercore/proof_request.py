@@ -76,7 +76,7 @@ class ProofPlan:
 
 
 def answered_upgrade(request: ProofRequest, prologue: Prologue | None) -> UpgradeRequest | None:
-    """The upgrade that is answered: whoever lacks a part of the prologue gets it from 0."""
+    """The upgrade to answer: a peer that lacks a part of the prologue gets all of it, from 0."""
     upgrade = request.upgrade
     if upgrade is None or prologue is None or upgrade.start >= prologue.length:
         return upgrade
@@ -133,7 +133,7 @@ def _plan_below(
     stop: int,
     read_node: NodeReader,
 ) -> None:
-    """A node in what the requester's tree covers: up as many levels as it said."""
+    """The path of a node within the requester's tree: as many levels as it asked for."""
     if flat_tree.right_span(node.index) >= 2 * stop:
         raise InvalidRequest(f"tree node {node.index} is not in a log of {stop}")
     top = TreeIndex(node.index)

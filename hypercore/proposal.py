@@ -66,7 +66,7 @@ class Proposal:
     def signed_by(self, key_pair: KeyPair | None) -> Changeset:
         """The change as this key pair, or the manifest's prologue alone, makes it valid.
 
-        Raises: NotWritable when it takes more than that.
+        Raises: NotWritable when it needs more than that.
         """
         prologue = self.verifier.prologue
         if prologue is not None and self.head.length <= prologue.length:
@@ -83,7 +83,7 @@ class Proposal:
 
 
 def propose_append(head: Head, blocks: Sequence[bytes], verifier: Verifier | None) -> Proposal:
-    """Put `blocks`, as they are stored, at the end. Without blocks it is the log as it is.
+    """Put `blocks`, as they are stored, at the end. Without blocks, the log as it is now.
 
     Raises: UsageError while the manifest is unknown, or when the blocks are not the prologue's.
     """

@@ -4,10 +4,10 @@ A proof of a block has the siblings on its way up. Of a subtree without a single
 held, only the top can be such a sibling: everything below may go, always both children of a
 node together. Roots of the log stay, so appending goes on.
 
-What else needs nodes from inside: a peer whose log ends in there. It is led to the present
-length from its own by the subtrees between (`flat_tree.growth`), and checks that we know its
-roots. Such lengths are named by the caller. A peer at another length that was cut off in there
-cannot follow any more and has to begin anew, as with JavaScript, which prunes with every clear.
+One other thing needs nodes from inside: a peer whose log ends there. The subtrees between
+(`flat_tree.growth`) lead it from its own length to the present one, and it checks that we know its
+roots. The caller names such lengths. A peer at any other length inside cannot follow any more and
+has to begin anew, as with JavaScript, which prunes with every clear.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def needed_nodes(lengths: Iterable[int], length: int) -> list[TreeIndex]:
 def prunable(held: Bitfield, length: int, needed: Sequence[TreeIndex]) -> Iterator[TreeIndex]:
     """Subtrees of a log of `length` of which all nodes but the top may go, left to right.
 
-    The largest there are; none is part of another. `held` may change while this is read: what
-    comes next is right for how it is then. `needed` is ascending.
+    The largest there are; none is part of another. `held` may change between two of them: each
+    is right for `held` as it is then. `needed` is ascending.
     """
     start = held.first_unset(0)
     while start < length:
@@ -51,7 +51,7 @@ def prunable(held: Bitfield, length: int, needed: Sequence[TreeIndex]) -> Iterat
 def check_roots(length: int, held: Bitfield, read_node: NodeReader) -> None:
     """Raises: PrunedHistory when a root that a log cut to `length` needs was pruned.
 
-    A root that is missing over blocks that are held is damage, which is for others to tell.
+    A root that is missing over blocks that are held is damage, which is reported elsewhere.
     """
     for index in flat_tree.full_roots(length):
         start, stop = flat_tree.left_span(index) // 2, flat_tree.right_span(index) // 2 + 1

@@ -49,11 +49,11 @@ class ReadableCore(CoreFacts):
     async def get(self, index: int, *, wait: bool = True, force: bool = False) -> bytes:
         """One block: from the disk, or from peers, now or as soon as one has it.
 
-        With `wait` false, or in a store that is read-only, only what is here counts. `force`: ask
-        peers even where the core is set to take only what they push. Raises: BlockNotAvailable
-        (in these two cases), SnapshotNotAvailable when the log is cut below it meanwhile,
-        OutOfRange for what cannot come: beyond the end of our own log, or below 0; DamagedBlock
-        for our own log, or without `wait`: of others' it is fetched again. Cancel: takes the
+        With `wait` false, or in a read-only store, only what is here counts. `force`: ask peers
+        even where the core is set to take only what they push. Raises: BlockNotAvailable (in the
+        first two cases), SnapshotNotAvailable when the log is cut below it meanwhile, OutOfRange
+        for what cannot come: beyond the end of our own log, or below 0; DamagedBlock for our own
+        log, or without `wait`: a damaged block of others is fetched again. Cancel: takes the
         request back.
         """
         try:
@@ -101,7 +101,7 @@ class ReadableCore(CoreFacts):
         try:
             blocks = self._log.rows.read_blocks(indices)
         except CorruptStorage:
-            return [self.get_local(index) for index in indices]  # tells which it is
+            return [self.get_local(index) for index in indices]  # tells which one is damaged
         if None in blocks or shared.cipher is not None:
             for place, index in enumerate(indices):
                 block = blocks[place]
@@ -117,9 +117,9 @@ class ReadableCore(CoreFacts):
         """Blocks in the order asked for; all missing ones are requested at once.
 
         `keeper` is the public key of a remote that has what anybody has, the writer for example:
-        once it and all others that are connected have said that they lack a block, nobody waits
-        for it any more, nor for long for others that say nothing. Raises: as `get`,
-        BlockNotAvailable then, too. Cancel: as `get`.
+        once it and all other connected peers have said that they lack a block, the wait for that
+        block ends; others that say nothing are not waited for long. Raises: as `get`, and
+        BlockNotAvailable in that case. Cancel: as `get`.
         """
         indices = given_indices(indices)
         forget = partial(self._forget_damaged, wait=wait)
@@ -129,7 +129,7 @@ class ReadableCore(CoreFacts):
             self._shared.users.histories.add(cuts)
             blocks.update(await self._handle.fetch(missing, wait=wait, keeper=keeper))
             if max(missing) >= length and (cut := cuts.take()) is not None:
-                # Those beyond the end are of the history that there is now.
+                # Blocks beyond the old end are those of the present history.
                 lost = [index for index in indices if cut <= index < length]
                 if lost:
                     raise SnapshotNotAvailable(min(lost), cut)
@@ -165,8 +165,8 @@ class ReadableCore(CoreFacts):
         """Blocks [start, stop) in order, or from the last to the first.
 
         `stop` None is the length now. Blocks that are not here are asked for
-        `block_reader.READ_AHEAD_BLOCKS` ahead. Raises: OutOfRange below 0; else, and Cancel: as
-        `get`.
+        `block_reader.READ_AHEAD_BLOCKS` ahead. Raises: OutOfRange below 0, and as `get`. Cancel:
+        as `get`.
         """
         stop = self.length if stop is None else stop
         return self._handle.reader(
@@ -174,10 +174,10 @@ class ReadableCore(CoreFacts):
         )
 
     def follow(self, start: int = 0) -> AsyncIterator[bytes]:
-        """Blocks from `start` on, now and as they are appended; it does not end by itself.
+        """Blocks from `start` on, now and as they are appended; it does not end on its own.
 
-        Raises: OutOfRange below 0; SnapshotNotAvailable when the log is truncated below what was
-        given out; else, and Cancel: as `get`.
+        Raises: OutOfRange below 0, SnapshotNotAvailable when the log is truncated below what was
+        given out, and as `get`. Cancel: as `get`.
         """
         self._handle.check_start(start)
         cuts = CutWatch()
@@ -188,9 +188,9 @@ class ReadableCore(CoreFacts):
     async def seek(self, offset: int, *, wait: bool = True) -> BytePosition:
         """The block that byte `offset` is in, and its place there.
 
-        At `byte_length` it is the place of the next byte. Where tree nodes are not here peers
+        At `byte_length` it is the place of the next byte. Where tree nodes are not here, peers
         tell the way, and the block is fetched, too: it proves its place. With `wait` false, or in
-        a store that is read-only, only what is here counts. Raises: BlockNotAvailable (in these two
+        a read-only store, only what is here counts. Raises: BlockNotAvailable (in these two
         cases), OutOfRange for what cannot come. Cancel: takes the request back.
         """
         return await find_byte(self._handle, self._log, offset, wait=wait)
@@ -222,13 +222,13 @@ class ReadableCore(CoreFacts):
         return self._log.bitfield.count(max(start, 0), min(stop, self.length))
 
     def wait_scope(self, seconds: float = math.inf) -> trio.CancelScope:
-        """A scope for waits that somebody may cancel, and that end by themselves after so long."""
+        """A scope for waits that anybody may cancel, and that end after so long at the latest."""
         return trio.move_on_after(seconds)
 
     def prefetch(self, indices: Iterable[int]) -> None:
         """Ask for blocks that nobody waits for yet. A `range` may be of any length.
 
-        As the next blocks of a reader; of many ranges those asked for last.
+        Their priority is that of a reader's next blocks; of many ranges, only the last count.
         Raises: OutOfRange below 0.
         """
         self._handle.prefetch(indices)
@@ -239,8 +239,8 @@ class ReadableCore(CoreFacts):
         """Fetch what is not here of [start, stop); `stop` None is the length now.
 
         Raises: OutOfRange below 0, StorageFailed, trio.ClosedResourceError; BlockNotAvailable with
-        a `keeper`, as `get_many`, and in a store that is read-only. Cancel: nothing more is asked
-        for; what arrived stays.
+        a `keeper`, as `get_many`, and in a read-only store. Cancel: nothing more is asked for;
+        what arrived stays.
         """
         await self._handle.download(start, self.length if stop is None else stop, keeper)
 
@@ -256,7 +256,7 @@ class ReadableCore(CoreFacts):
         """Fetch blocks [start, stop), or those of the list `blocks`, while in this block.
 
         `stop` None is the length now, `LIVE` whatever is appended, too. What is not here when the
-        block ends is not asked for any more; what arrived stays. Downloads come behind reads.
+        block ends is not asked for any more; what arrived stays. Downloads come after reads.
 
         Raises: OutOfRange below 0. Cancel: as leaving the block.
         """
@@ -273,13 +273,13 @@ class ReadableCore(CoreFacts):
         return self.replication.push_blocks(indices)
 
     def finding_peers(self) -> AbstractContextManager[None]:
-        """While in this block, `update` waits for the first peer: somebody looks for some."""
+        """While in this block, `update` waits for the first peer: the caller looks for peers."""
         return self.replication.finding_peers()
 
     def greeting(self, name: str, payload: bytes, pushes: int) -> AbstractContextManager[None]:
-        """While in this block, each peer is sent this extension message, also those that come.
+        """While in this block, each peer is sent this extension message, a new one when it comes.
 
-        It asks for blocks: so many of them each of these peers may send without a request.
+        The message asks for blocks: each of these peers may send `pushes` of them unrequested.
         """
         return self.replication.greeting(name, payload, pushes)
 
@@ -298,7 +298,7 @@ class ReadableCore(CoreFacts):
         await self._handle.wait_change(length, fork)
 
     async def update(self) -> bool:
-        """Wait for the newer head that some connected peer has; whether the log grew by it.
+        """Wait for the newer head that some connected peer has; returns whether the log grew.
 
         False at once when nobody has one, and after a while when a peer that claims one does not
         prove it.
@@ -312,15 +312,15 @@ class ReadableCore(CoreFacts):
     # --- views of it ------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """The log as it is now, and stays there whatever happens to it; to be closed."""
+        """The log as it is now, whatever happens to it later; to be closed."""
         self._handle.check_open()
         return Snapshot(self._shared, self._log.head, self._handle.owner)
 
     async def checkout(self, length: int, *, wait: bool = True) -> Snapshot:
         """The log as it was when it had `length` blocks; to be closed.
 
-        Where the tree of that length is not known it takes a block of it from peers.
-        Raises: OutOfRange beyond the present length; else, and Cancel: as `get`.
+        Where the tree at that length is not known, a block is fetched from peers to learn it.
+        Raises: OutOfRange beyond the present length, and as `get`. Cancel: as `get`.
         """
         if not 0 <= length <= self.length:
             raise OutOfRange(length, self.length + 1, "length")
@@ -337,10 +337,10 @@ class ReadableCore(CoreFacts):
     # --- proofs -----------------------------------------------------------------------
 
     async def prove(self, index: int | None = None) -> InclusionProof:
-        """A proof that anyone checks offline: of a block and the head, or of the head alone.
+        """A proof that anyone can check offline: of a block and the head, or of the head alone.
 
         The block is fetched if it is not here, and proven as it is stored. Of our own log only
-        what is durable is shown. Raises: as `get`; InvalidRequest when tree nodes were pruned.
+        what is durable is proven. Raises: as `get`; InvalidRequest when tree nodes were pruned.
         Cancel: takes the request back.
         """
         if index is not None:
@@ -389,8 +389,8 @@ class ReadableCore(CoreFacts):
     ) -> None:
         """Handle messages of this name; what the handler returns goes back to that peer.
 
-        `note` sees each message first, at once. Of several handles the last one's handler is
-        asked, until that handle is closed.
+        `note` sees each message first, at once. If several handles set a handler, the last one is
+        asked, until its handle is closed.
         """
         self._handle.check_open()
         self.replication.set_extension(name, handler, self._handle, note)
@@ -401,7 +401,7 @@ class ReadableCore(CoreFacts):
         return self.replication.peers
 
     def send_extension(self, name: str, payload: bytes) -> int:
-        """Send to all connected peers; returns how many there are."""
+        """Send a message to all connected peers; returns how many there are."""
         return self.replication.send_extension(name, payload)
 
     def read_node(self, index: int) -> MerkleNode | None:

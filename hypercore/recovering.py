@@ -1,7 +1,7 @@
 """[trio] The end of a recovery: going on with a log whose newest head may have been lost.
 
 A store that lost a part of its write-ahead log, or was salvaged, does not know what its writers
-signed last. What they appended there would be a second history of the same length, which freezes
+signed last. What they append then would be a second history of the same length, which freezes
 the log everywhere. So such a log is marked in the store, and takes nothing from its writer, until
 peers that replicate it know nothing newer.
 
@@ -21,14 +21,14 @@ from hypercore.open_log import OpenLog
 from hypercore.replication.peer_handle import PeerHandle
 
 SETTLE_SECONDS = 8.0
-"""How long nobody may know more; as in JavaScript."""
+"""For how long no peer may know more; as in JavaScript."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnprovenClaim:
-    """What keeps a recovery waiting: a peer has not said how far it is, or not shown it.
+    """What keeps a recovery waiting: a peer has not said how far it is, or has not proven it.
 
-    `claimed` and `shown` are fork and length; None: nothing.
+    `claimed` and `shown` are fork and length, None for nothing.
     """
 
     public_key: bytes
@@ -76,7 +76,7 @@ def _is_newest(
 def unproven_claims(
     head: Head, peers: Collection[PeerHandle], witnesses: Collection[bytes] | None
 ) -> tuple[UnprovenClaim, ...]:
-    """Of each peer whose word counts, unless it knows nothing newer than this head."""
+    """One for each peer whose word counts, unless it knows nothing newer than this head."""
     return tuple(
         UnprovenClaim(
             peer.remote_public_key,

@@ -54,8 +54,8 @@ def rebuilt_node(log: DamagedLog, index: int) -> MerkleNode | None:
 def repair_log(log: DamagedLog, damage: Iterable[Damage]) -> list[tuple[int, int]]:
     """Mend what an audit has found; returns runs [start, stop) of blocks that were forgotten.
 
-    What has been mended may bring to light what was hidden: audit again until nothing is found,
-    or the same again.
+    Mending may bring hidden damage to light: audit again until nothing is found, or the same
+    again.
 
     Raises: StorageFailed.
     """

@@ -111,7 +111,7 @@ def seek_within(
 def seek_from_roots(
     length: int, offset: int, padding: int, read_node: NodeReader
 ) -> TreeIndex | None:
-    """The same in a log of `length` blocks; None when the offset lies beyond."""
+    """As `seek_within`, in a log of `length` blocks; None when the offset lies beyond."""
     left = offset
     for root in flat_tree.full_roots(length):
         node = read_node(root)
@@ -127,7 +127,7 @@ def seek_from_roots(
 
 
 def _descend(top: int, left: int, padding: int, read_node: NodeReader) -> TreeIndex:
-    """`left` bytes into `top`; stops early at a subtree that ends there, as JS does."""
+    """The subtree `left` bytes into `top`; stops early at one that ends there, as JS does."""
     index = TreeIndex(top)
     if left == 0:
         return index

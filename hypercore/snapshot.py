@@ -24,8 +24,8 @@ class Snapshot:
 
     Blocks that are not here are fetched. When the log is truncated below `length`, those that
     are here stay readable; the others are gone (SnapshotNotAvailable), as no peer has them any
-    more. Blocks that are cleared are gone from snapshots, too. Keeps the log open until it is
-    closed, and, once the log was cut, what was cut off on the disk.
+    more. Blocks that are cleared are gone from snapshots, too. Until it is closed, a snapshot keeps
+    the log open, and, once the log was cut, what was cut off on the disk.
     """
 
     def __init__(self, shared: OpenLog, head: Head, owner: HandleOwner | None) -> None:
@@ -182,7 +182,7 @@ class Snapshot:
     def prefetch(self, indices: Iterable[int]) -> None:
         """Ask for blocks that nobody waits for yet. A `range` may be of any length.
 
-        As the next blocks of a reader; of many ranges those asked for last.
+        Their priority is that of a reader's next blocks; of many ranges, only the last count.
         Raises: OutOfRange below 0.
         """
         self._handle.prefetch(indices)

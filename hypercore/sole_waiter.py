@@ -1,4 +1,4 @@
-"""One task waits at a time, where a second one cannot have meant what would happen."""
+"""Waits of one task at a time, where a second task would not get what it meant to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypercore.errors import UsageError
 
 
 class SoleWaiter:
-    """`with sole_waiter:` around what a task waits for; another one is told that it cannot."""
+    """`with sole_waiter:` goes around a wait; a second task there gets UsageError."""
 
     __slots__ = ("_is_taken", "_what")
 
@@ -17,7 +17,7 @@ class SoleWaiter:
         self._is_taken = False
 
     def __enter__(self) -> None:
-        """Raises: UsageError when another task is within."""
+        """Raises: UsageError when another task is inside."""
         if self._is_taken:
             raise UsageError(f"another task is {self._what}")
         self._is_taken = True

@@ -38,7 +38,7 @@ class _Turn:
             self.core.release()
 
     def drop(self) -> None:
-        """It is not served: the remote is not to wait for it."""
+        """Do not serve the core: the remote must not wait for it."""
         if self.asked is not None:
             self.asked.reject()
             self.core.release()
@@ -62,7 +62,7 @@ class StoreConnection:
         self._failures = failures
         self._served: dict[bytes, Core] = {}
         self._next: dict[bytes, _Turn] = {}
-        """What came while a channel of the same core was there, or was about to end."""
+        """Turns that came while a channel of the same core was there, or was about to end."""
 
     def offer(self, core: Core) -> None:
         """Open the core's channel, unless it is open."""
@@ -72,7 +72,7 @@ class StoreConnection:
                 self._start(_Turn(core))
 
     def serve_asked(self, remote_open: RemoteOpen, core: Core | None) -> None:
-        """Serve a core that the remote opened, or turn that down if it is not to have it."""
+        """Serve a core that the remote opened, or reject the open if it may not have the core."""
         if core is None:
             remote_open.reject()
             return

@@ -16,13 +16,13 @@ _LAST_KEY = b"\xff" * 8
 
 
 async def copy_store(store: Corestore, path: str | PathLike[str]) -> None:
-    """Copy all that is committed now to `path`, which must not be there, as a store of its own.
+    """Copy all that is committed now to `path`, which must not exist, as a store of its own.
 
     Reads and appends go on meanwhile. On one disk the two share files that never change, so that
-    it takes no room at first. The copy is as good as the original, keys included: two that write
+    the copy takes no room at first. It is as good as the original, keys included: two that write
     to the same core sign two histories of it. Whoever opens the copy decides which one goes on.
 
-    Raises: UsageError, StorageFailed, StoreSuspended; OSError for the other disk.
+    Raises: UsageError, StorageFailed, StoreSuspended; OSError from the other disk.
     Cancel: it is finished first.
     """
     target = Path(path)

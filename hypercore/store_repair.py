@@ -31,7 +31,7 @@ from hypercore.storage.records import decode_record
 from hypercore.storage.salvage import Salvage, salvage
 
 _MOST_ROUNDS = 64
-"""Audits of one core, each with a repair; a tree has no more levels to be mended one by one."""
+"""Repairs of one core, each with an audit; no tree has more levels to be mended one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class CoreRepair:
     key: bytes | None
     is_writable: bool
     audit: AuditProgress | None
-    """The last one; None when the core cannot be opened."""
+    """The last audit; None when the core cannot be opened."""
     forgotten: tuple[tuple[int, int], ...]
     """Runs [start, stop) of blocks that peers will be asked for."""
     was_reset: bool
@@ -51,7 +51,7 @@ class CoreRepair:
     carried_on_at: int | None
     """The length at which our own core goes on as a new fork, since its newest head was lost."""
     is_recovering: bool
-    """Whether it takes no more until peers were asked (`Core.recover`)."""
+    """Whether it takes no more until peers have been asked (`Core.recover`)."""
     failure: str
     """Why it cannot be opened, or empty."""
 
@@ -68,7 +68,7 @@ async def salvage_store(path: Path) -> Salvage:
 async def repair_cores(path: Path, *, is_strict: bool) -> AsyncGenerator[CoreRepair, None]:
     """Audit and mend every core of a closed store, one after the other.
 
-    `is_strict` after a salvage that left gaps, see `Audit`.
+    `is_strict` is for a store whose salvage left gaps, see `Audit`.
     Raises: StoreLocked, CorruptStorage, StorageFailed. Cancel: what is done is done.
     """
     async with open_corestore(path, durability=Durability.COMMIT) as store:
@@ -93,7 +93,7 @@ async def _repair_core(store: Corestore, discovery_key: bytes, is_strict: bool) 
             if is_mended or was_reset:
                 core = await store.find(discovery_key)
                 failure = ""
-        except CorruptStorage as still:  # the others are mended all the same
+        except CorruptStorage as still:  # the other cores are mended all the same
             failure = str(still)
     if core is None:
         return CoreRepair(

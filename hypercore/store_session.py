@@ -16,15 +16,15 @@ class StoreSession:
         self.is_closed = False
 
     def add(self, handle: Handle) -> None:
-        """It was opened through this session, or made of what was."""
+        """The handle was opened through this session, or made of one that was."""
         self._opened.append(handle)
         if len(self._opened) > self._limit:
-            # Those that the user closed; seldom enough to cost little for each core.
+            # Forget those that the user closed; seldom enough to cost little for each core.
             self._opened = [opened for opened in self._opened if not opened.is_closed]
             self._limit = max(_FEWEST_LOOKED_THROUGH, 2 * len(self._opened))
 
     def close(self) -> None:
-        """Close what is still open of it."""
+        """Close what was opened through it and is still open."""
         self.is_closed = True
         while self._opened:
             self._opened.pop().close()

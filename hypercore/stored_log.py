@@ -48,7 +48,7 @@ class StoredLog:
         """
         self.rows = rows
         self.sequence = 0
-        """The storage's sequence number of the last commit; 0 when all is older than this."""
+        """The storage's sequence number of the last commit; 0 before the first one from here."""
         self.on_group_update: Callable[[StoredLog], None] | None = None
         """Told of each new head of a log that is in a group; must not wait."""
         self.on_cut: Callable[[int], None] = _nobody_told
@@ -91,10 +91,10 @@ class StoredLog:
         self._held.put_right(self.head.length, stored.rebuilt, are_hints_lost=stored.are_hints_lost)
 
     def reload(self) -> bool:
-        """Read and check all of it anew; whether the head changed.
+        """Read and check all of it anew; returns whether the head changed.
 
-        After others had the files, or after the storage has recovered from a failure.
-        Raises: CorruptStorage, StorageError, and the log is then not to be used.
+        For when others had the files, or the storage has recovered from a failure.
+        Raises: CorruptStorage, StorageError; the log must not be used then.
         """
         head = self.head
         self._failure = None
@@ -104,7 +104,7 @@ class StoredLog:
             self._failure = error
             raise
         if self.head == head:
-            self.head = head  # who holds on to it sees that nothing happened
+            self.head = head  # those that hold on to it see that nothing happened
         return self.head is not head
 
     @property
@@ -288,8 +288,8 @@ class StoredLog:
         is_noted = self.is_writable
         self.commit((changes,), local)
         if not is_noted:
-            # Whoever signs elsewhere goes by what we show: nobody is to see what a power cut
-            # could take back, or another log of this length would be signed after it.
+            # Signers elsewhere go by what we show: they must not see what a power cut could take
+            # back, or another log of this length would be signed after it.
             self._note_unsynced(before)
         return changes
 
@@ -303,7 +303,7 @@ class StoredLog:
     def clear(self, runs: Sequence[tuple[int, int]], local: LocalRows | None = None) -> None:
         """Remove the blocks of these runs [start, stop), and write `local`, in one batch.
 
-        Their tree nodes stay: they prove the others. Raises: StorageFailed.
+        Their tree nodes stay: they prove other blocks. Raises: StorageFailed.
         """
         rows = checked_rows(local)
         with self._writing() as batch:
@@ -371,8 +371,8 @@ class StoredLog:
     def stage(self, batch: WriteBatch, changesets: Sequence[Changeset]) -> Head:
         """Put all of it into a batch that must be committed next; returns the head it leads to.
 
-        Bits and hints change at once, the head does not: whoever commits the batch is to `settle`
-        the log then, and a caller that fails to must `poison` it.
+        Bits and hints change at once, the head does not: a caller that has committed the batch
+        must `settle` the log then, and one that failed to must `poison` it.
         """
         head = self.head
         for changes in changesets:
@@ -397,14 +397,14 @@ class StoredLog:
     def poison(self, error: BaseException) -> None:
         """Refuse every later write: nobody knows what reached the disk.
 
-        What was staged in memory is taken back, as far as it is not there.
+        What was staged in memory is taken back, as far as it is not on the disk.
         """
         self._failure = StorageFailed(f"a write to this core failed: {error}")
         self._held.reread(self.head.length)
         self._tree.forget()
 
     def set_manifest(self, manifest: Manifest) -> None:
-        """Store it; it must be the one that the key stands for. Raises: StorageFailed."""
+        """Store the manifest, which the key must stand for. Raises: StorageFailed."""
         self.commit((Changeset(manifest=manifest),))
 
     def _learn_manifest(self, batch: WriteBatch, manifest: Manifest) -> None:

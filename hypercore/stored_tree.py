@@ -22,7 +22,7 @@ class StoredTree:
     """What `StoredLog.read_node` reads; the nodes that were read last are kept."""
 
     def __init__(self, log: DamagedLog) -> None:
-        """`log` is what damaged nodes are made of."""
+        """`log` has what damaged nodes are made anew of."""
         self._log = log
         self._nodes: dict[int, MerkleNode] = {}
 
@@ -35,9 +35,8 @@ class StoredTree:
         self._nodes = {node.index: node for node in nodes}
 
     def read_node(self, index: int) -> MerkleNode | None:
-        """A stored tree node, or one over stored blocks; None for one that is damaged.
+        """A stored tree node, or one made anew from what lies below it; None where neither is here.
 
-        A damaged one is made anew from what lies below it, as far as that is here.
         Raises: CorruptStorage for blocks that are not those that were signed.
         """
         node = self._nodes.get(index)
@@ -55,9 +54,9 @@ class StoredTree:
         return node
 
     def encoded_nodes(self, indices: Sequence[int]) -> list[bytes | None]:
-        """The same nodes as they are sent. Raises: as `read_node`.
+        """Nodes as `read_node` reads them, as they are sent. Raises: as `read_node`.
 
-        Those further down, which hardly two paths share, are read together and not kept.
+        Those further down, which paths hardly ever share, are read together and not kept.
         """
         kept = self._nodes
         unread = [index for index in indices if index & _HIGH != _HIGH and index not in kept]
@@ -74,7 +73,7 @@ class StoredTree:
     def _rebuild(self, index: int) -> MerkleNode | None:
         # JavaScript, clearing a block, deletes its neighbor's leaf as well, or larger subtrees,
         # and can then no longer prove the neighbor.
-        # Nearly always asked for where blocks are about to come: the first one tells.
+        # Nearly always asked for where blocks are still to come: a look at the first one tells.
         bitfield, rows = self._log.bitfield, self._log.rows
         start = (index & (index + 1)) >> 1
         if not bitfield.get(start):

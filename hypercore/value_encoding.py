@@ -1,7 +1,7 @@
 """How values become blocks: bytes, text, JSON and MessagePack.
 
 Source: compact-encoding 2 raw, utf8, raw.json: the bytes are those that JavaScript writes for
-the value encodings `binary`, `utf-8` and `json`. MessagePack has none there.
+the value encodings `binary`, `utf-8` and `json`. MessagePack has no counterpart there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Bytes:
 
 class _Utf8:
     def encode(self, value: str, /) -> bytes:
-        return str.encode(value)  # bytes have no such method, and are told so
+        return str.encode(value)  # a TypeError for bytes
 
     def decode(self, block: bytes, /) -> str:
         return block.decode()
@@ -47,8 +47,8 @@ class _Utf8:
 
 class _Json:
     def encode(self, value: Json, /) -> bytes:
-        # JSON.stringify writes null for numbers that JSON does not have, which is no value that
-        # comes back: refused.
+        # JSON.stringify writes null for numbers that JSON does not have, and they would not come
+        # back: refused.
         return encode_json(value)
 
     def decode(self, block: bytes, /) -> Json:
@@ -68,7 +68,7 @@ class _MessagePack:
         try:
             value: Packable = msgpack.unpackb(block)
         except (msgpack.UnpackException, TypeError) as error:
-            raise ValueError(f"no MessagePack: {error}") from error
+            raise ValueError(f"not MessagePack: {error}") from error
         return value
 
 

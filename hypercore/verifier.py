@@ -137,7 +137,7 @@ class Verifier:
         return self.assemble(parts)
 
     def sign(self, head: UnsignedHead, key_pair: KeyPair) -> bytes:
-        """The signature as it is stored and sent; where others must sign too, a bare part of it.
+        """The signature as it is stored and sent; where others must sign, too, the bare 64 bytes.
 
         Raises: NotWritable when the key pair is not a signer's.
         """
@@ -150,7 +150,7 @@ class Verifier:
         raise NotWritable(f"public key {key_pair.public_key.hex()} is not a signer of this core")
 
     def signer_index(self, public_key: bytes) -> int:
-        """Which signer that is. Raises: NotWritable when it is none."""
+        """Which signer has this public key. Raises: NotWritable when none has."""
         for index, signer in enumerate(self.manifest.signers):
             if signer.public_key == public_key:
                 return index
@@ -170,7 +170,7 @@ class Verifier:
     def assemble(self, parts: Sequence[PartialSignature]) -> bytes:
         """The multisignature of all these parts, in their order.
 
-        Of one part it is the form in which signers send theirs to whoever collects them.
+        With one part, it is the form in which signers send theirs to whoever collects them.
         """
         nodes: dict[int, MerkleNode] = {}
         for part in parts:

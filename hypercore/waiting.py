@@ -41,7 +41,7 @@ class BlockWaiter:
     async def wait(self) -> dict[int, bytes]:
         """The blocks, as they are stored.
 
-        Raises: what `BlockWaiters.fail` was given. Cancel: undoes nothing; to be discarded then.
+        Raises: what `BlockWaiters.fail` was given. Cancel: undoes nothing; discard the waiter then.
         """
         await self._event.wait()
         if self.failure is not None:
@@ -50,7 +50,7 @@ class BlockWaiter:
 
 
 class BlockWaiters:
-    """Who waits for which block of one core."""
+    """The waiters for blocks of one core, by block."""
 
     def __init__(self) -> None:
         self._by_index: dict[int, list[BlockWaiter]] = {}
@@ -80,7 +80,7 @@ class BlockWaiters:
                 waiter._arrived(index, block)
 
     def truncating(self, length: int) -> None:
-        """The log is about to be cut: whoever waits for what is lost does so in vain."""
+        """The log is about to be cut: waiters for what is lost fail."""
         for waiter in self._all():
             lost = [index for index in waiter.missing if length <= index < waiter.known_length]
             if lost:
@@ -120,7 +120,7 @@ class WriterLock:
     def check_held(self) -> None:
         """Raises: UsageError when the running task does not have it."""
         if self._holder is not trio.lowlevel.current_task():
-            raise UsageError("only the task that took the writer's lock writes")
+            raise UsageError("only the task that took the writer's lock may write")
 
     async def __aenter__(self) -> None:
         """Cancel: the lock is not taken."""

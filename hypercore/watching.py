@@ -11,15 +11,14 @@ from hypercore.core import Core
 
 
 class CoreWatch:
-    """Cores that were opened or made since this was; an iterator that may be dropped any time.
+    """Cores opened or made since this watch was; an iterator that may be dropped at any time.
 
-    A core is given once for each time that it goes from closed to open, as long as it is still
-    open when it is this one's turn. It is not kept open: whoever wants to use it for longer
-    gets it from the store.
+    A core is given once for each time that it goes from closed to open, if it is still open when
+    its turn comes. It is not kept open: a user that wants it for longer gets it from the store.
     """
 
     def __init__(self) -> None:
-        # At most one entry a core of the store, however slow the reader is.
+        # At most one entry for each core of the store, however slow the reader is.
         self._opened: dict[bytes, Core] = {}
         self._is_over = False
         self._changed = trio.lowlevel.ParkingLot()
@@ -29,7 +28,7 @@ class CoreWatch:
         self._changed.unpark_all()
 
     def end(self) -> None:
-        """The store is closed: there are no more."""
+        """The store is closed: no more will come."""
         self._is_over = True
         self._changed.unpark_all()
 
@@ -49,13 +48,13 @@ class CoreWatch:
 
 
 class FrozenWatch:
-    """Cores that were found to be frozen, in that order; an iterator that may be dropped any time.
+    """Cores in the order in which they were found to be frozen, each once, closed or not.
 
-    Each is given once, closed or not.
+    An iterator that may be dropped at any time.
     """
 
     def __init__(self, found: Iterable[Core]) -> None:
-        """`found` are those before this was."""
+        """`found` are those from before this watch."""
         self._found = deque(found)
         self._is_over = False
         self._changed = trio.lowlevel.ParkingLot()
@@ -65,7 +64,7 @@ class FrozenWatch:
         self._changed.unpark_all()
 
     def end(self) -> None:
-        """The store is closed: there are no more."""
+        """The store is closed: no more will come."""
         self._is_over = True
         self._changed.unpark_all()
 
