@@ -31,9 +31,9 @@ How it hangs together, from values to tasks:
 | `downloading`, `waiting`, `sole_waiter`            | waiting for blocks that peers have        |
 | `core_facts`, `core_info`, `readable_core`, `core` | what applications hold                    |
 | `open_store`, `store_connection`, `corestore`      | many logs, and replicating them           |
-| `store_session`, `inventory`, `watching`, `groups` | what is open, there, new                  |
-| `store_copy`                                       | a store as another one, while it is used  |
-| `given_blocks`, `given_rows`                       | what callers give, looked at first        |
+| `store_session`, `inventory`, `watching`, `groups` | what is open, what is stored, what is new |
+| `store_copy`                                       | copying a store while it is used          |
+| `given_blocks`, `given_rows`                       | what callers give, checked first          |
 | `draft`, `atom`                                    | changes of several cores in one commit    |
 | `marked_blocks`, `marking`                         | which blocks a sweep keeps                |
 | `audit`, `repair`, `store_repair`                  | what is damaged, and what can be done     |
@@ -45,10 +45,10 @@ Odd decisions:
 * Writing runs inline and only syncing takes a thread: the database's binding keeps the
   interpreter's lock while it writes.
 * Damage that JavaScript does not notice (a head that nobody signed, missing roots, another
-  core's keys) keeps a core from opening: a writer who goes on from there forks its history.
+  core's keys) keeps a core from opening: a writer who goes on from there forks the history.
 * Only durable lengths of our own logs are announced.
 * A snapshot costs nothing until the log is cut below its length; then the storage takes one.
-* Where a byte is, peers can lie about by a block; so a search fetches the block it led to.
+* Peers can lie, by one block, about where a byte is; so a search fetches the block it led to.
 * A core whose writer signed two histories is frozen for good, and the evidence is kept with it.
   Evidence compares hashes and not sizes, which anybody can change in a proof without changing
   what was signed.

@@ -4,11 +4,11 @@ Each core is changed through its draft. Leaving the block without an exception c
 in one batch, signs each head once, and waits for the disk once; an exception or a cancellation
 before that moment leaves no trace of any of them, and a crash leaves all of it or nothing.
 
-The writers' locks of all cores are held meanwhile, taken in the order of their discovery keys, so
-that two atoms over the same cores wait for one another and never both.
+The writers' locks of all cores are held meanwhile, taken in the order of their discovery keys: of
+two atoms over the same cores one waits for the other, and never both.
 
-Source: hypercore-storage 3.3.1 lib/atom.js. There, sessions of an atom hold no lock, and a core
-that somebody else appended to meanwhile is found out at the flush.
+Source: hypercore-storage 3.3.1 lib/atom.js. There, sessions of an atom hold no lock, and that
+somebody else appended to a core meanwhile shows only at the flush.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Atom:
 
     def __init__(self, storage: Storage, cores: Sequence[Core]) -> None:
         self._storage = storage
-        # By log, not by core: several of them may stand for one log.
+        # By log, not by core: several cores may stand for one log.
         self._cores = {core.discovery_key: core for core in cores}
         self._drafts = {key: core.draft() for key, core in self._cores.items()}
         self._is_over = False

@@ -1,9 +1,9 @@
 """[trio] Checking all that is stored of one core, against the signature of its head.
 
-Opening a core checks the signature, its roots and nothing below them; reading a block checks the
+Opening a core checks the signature, the roots and nothing below them; reading a block checks the
 database's checksum of it. An `Audit` climbs all the way: every block is hashed and compared with
-its leaf, every tree node with its children, and of every block the way up to a root must be there.
-Blocks that were cleared or never fetched, and tree nodes that were pruned, are no damage.
+its leaf, every tree node with its children, and blocks that lack a node on the way up to a root
+are counted. Blocks that were cleared or never fetched, and pruned tree nodes, are no damage.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PIECE_BLOCKS = 256
 """Blocks checked by one `advance`, some 3 ms; the log may change between two of them."""
 
 MAX_LISTED = 1000
-"""Runs of damage that are listed; of a core with more, the rest is counted only."""
+"""Runs of damage that are listed; of a core with more, the rest is only counted."""
 
 
 class DamageKind(StrEnum):
@@ -67,7 +67,7 @@ class AuditProgress:
     length: int
     blocks_verified: int
     blocks_unprovable: int
-    """Of these, how many cannot be proven to peers: JavaScript, clearing, deletes such proofs."""
+    """Of these, how many cannot be proven to peers: when JavaScript clears, it deletes proofs."""
     nodes_verified: int
     damaged_blocks: int
     damaged_rows: int
@@ -92,7 +92,7 @@ class Audit:
     """One pass over one core; reads the disk, and changes nothing."""
 
     def __init__(self, log: AuditedLog, *, is_strict: bool = False) -> None:
-        """When it `is_strict`, every tree node must be there that another one's proof needs.
+        """If it `is_strict`, every tree node that another one's proof needs must be there.
 
         JavaScript deletes some of them when a neighbor is cleared.
         """
@@ -129,7 +129,7 @@ class Audit:
         return True
 
     def _next_row(self, start: int, length: int) -> int:
-        """From where on there is something; a sparse log can be said to be of any length."""
+        """The start of the next piece with anything in it; a sparse log may claim any length."""
         rows = self._log.rows
         try:
             found = [index for index, _ in islice(rows.blocks(start, length), 1)]
@@ -230,7 +230,7 @@ class Audit:
             try:
                 node = self._log.rows.read_node(index)
             except CorruptStorage:
-                return None  # the piece that it is in tells of it
+                return None  # reported with the piece that it is in
             if node is None and not index & 1 and self._log.bitfield.get(index >> 1):
                 node = self._leaf(index >> 1)
         return node
@@ -243,7 +243,7 @@ class Audit:
         return None if block is None else leaf_node(index, block)
 
     def _is_provable(self, index: int, nodes: dict[int, MerkleNode]) -> bool:
-        """Whether all tree nodes are here that prove the block to others."""
+        """Whether all tree nodes that prove the block to others are here."""
         number = 2 * index
         while number not in self._roots:
             parent = flat_tree.parent(number)
@@ -257,7 +257,7 @@ class Audit:
         return True
 
     def _check_anchors(self, nodes: dict[int, MerkleNode]) -> None:
-        """What is fetched is proven by the nearest node that is here: each must be proven, too."""
+        """Each node must be provable: what is fetched is proven by the nearest one that is here."""
         for index in nodes:
             if index in self._roots:
                 continue
@@ -273,7 +273,7 @@ class Audit:
                 continue
             left, right = (self._node(child, nodes) for child in flat_tree.children(index))
             if left is None or right is None:
-                continue  # pruned, never fetched, or told of already
+                continue  # pruned, never fetched, or reported already
             if parent_node(left, right) != node:
                 self._add(DamageKind.SUBTREE, index, "its children do not hash to it")
             else:
@@ -299,7 +299,7 @@ class Audit:
 async def audit_log(
     log: AuditedLog, check_open: Callable[[], None], *, is_strict: bool
 ) -> AsyncGenerator[AuditProgress, None]:
-    """As `Core.audit`; `check_open` raises when the log is no longer to be read."""
+    """As `Core.audit`; `check_open` raises when the log can no longer be read."""
     audit = Audit(log, is_strict=is_strict)
     while audit.advance():
         yield audit.progress()

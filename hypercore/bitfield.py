@@ -4,8 +4,8 @@ Block i is bit i & 7 (least significant first) of byte (i >> 3) & 4095 in page i
 are the bytes of hypercore-storage's bitfield pages and, cut at multiples of 32 bits, of the
 wire's `bitfield` message. A page that is absent is all zeros.
 
-Memory and time are proportional to the pages that a range touches. Ranges that a peer states
-are for the caller to cut to the length of the log first.
+Memory and time are proportional to the pages that a range touches. The caller must first cut
+ranges that a peer states to the length of the log.
 
 Source: hypercore 11.37.1 lib/bitfield.js; hypercore-storage 3.3.1.
 """
@@ -43,7 +43,7 @@ class Bitfield:
         return other
 
     def become(self, other: Bitfield) -> None:
-        """Have the bits of `other`, which is not used any more."""
+        """Take over the bits of `other`, which must not be used afterward."""
         self._pages = other._pages
 
     def get(self, index: int) -> bool:

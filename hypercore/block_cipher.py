@@ -80,7 +80,7 @@ class BlockCipher:
 
 
 def derive_block_key(encryption_key: bytes, core_key: bytes, *, compat: bool = False) -> bytes:
-    """What reads and writes one core's blocks, from a secret that may serve many cores."""
+    """The key of one core's blocks, from a secret that may serve many cores."""
     if compat:
         return blake2b(encryption_key, key=core_key)
     return blake2b(_DEFAULT_ENCRYPTION, core_key, encryption_key)
@@ -96,7 +96,7 @@ def xsalsa20_xor(message: bytes, nonce: bytes, key: bytes) -> bytes:
 
 
 def xsalsa20_xor_portable(message: bytes, nonce: bytes, key: bytes) -> bytes:
-    """The same without the library's own function, about a hundred times slower.
+    """`xsalsa20_xor` without the library's own function, about a hundred times slower.
 
     PyNaCl binds secretbox, whose ciphertext is this keystream from byte 32 on. The bytes before
     it come from Salsa20 in Python.
@@ -119,7 +119,7 @@ _NativeXor = ctypes.CFUNCTYPE(
 
 
 def _load_native_xor() -> ctypes._CFunctionType | None:
-    """The library that PyNaCl brought exports it, though PyNaCl does not bind it."""
+    """The function of libsodium itself: PyNaCl brings the library, but does not bind this."""
     try:
         library = ctypes.CDLL(nacl._sodium.__file__)
         return _NativeXor(("crypto_stream_xsalsa20_xor", library))

@@ -1,6 +1,6 @@
 """Reading blocks in sequence: those that are here in runs, the others asked for ahead.
 
-Readers are read by one task at a time: while it waits for a block any other gets UsageError.
+One task at a time uses a reader: while it waits for a block, any other gets UsageError.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ READ_AHEAD_BLOCKS = 256
 
 PAUSE_BLOCKS = 256
 PAUSE_BYTES = 4 << 20
-"""A reader of local blocks lets others run after so many, or so many bytes: about 1 ms."""
+"""A reader of local blocks lets others run after so many blocks or bytes: about 1 ms."""
 
 
 def reading() -> SoleWaiter:
@@ -26,7 +26,7 @@ def reading() -> SoleWaiter:
 
 
 class BlockSource(Protocol):
-    """Who can be asked for blocks; `replication.session.CoreReplication` is one."""
+    """What can be asked for blocks; `replication.session.CoreReplication` is one."""
 
     def want_blocks(self, indices: Iterable[int], priority: Priority = ...) -> None: ...
     def unwant_blocks(self, indices: Iterable[int], priority: Priority = ...) -> None: ...
@@ -35,7 +35,7 @@ class BlockSource(Protocol):
 class ReadAhead:
     """A window of blocks asked for ahead of a reader of [start, stop).
 
-    A reader is left without a word: when it is gone, what it had asked for is taken back.
+    A reader may be dropped without being closed: what it had asked for is taken back then.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class BlockReader:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._unpaused_bytes >= PAUSE_BYTES:  # now, with nothing in hand
+        if self._unpaused_bytes >= PAUSE_BYTES:  # before a block is taken: a cancel loses none
             self._unpaused_bytes = 0
             await self._pause()
         index = self._index
@@ -184,13 +184,13 @@ class CutWatch:
         self._lowest = min(self._lowest, length)
 
     def take(self) -> int | None:
-        """The lowest length it had in between; None when it was not cut."""
+        """The lowest length since the last look; None when the log was not cut."""
         lowest, self._lowest = self._lowest, inf
         return None if lowest == inf else int(lowest)
 
 
 class FollowingReader:
-    """Blocks from `start` on, now and as they are appended; never ends by itself."""
+    """Blocks from `start` on, now and as they are appended; never ends on its own."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class FollowingReader:
     ) -> None:
         """`blocks` are those from an index to the present end.
 
-        `wait_length` returns, too, when the log was cut.
+        `wait_length` also returns when the log was cut.
         """
         self._start = self._index = start
         self._cuts = cuts
@@ -228,7 +228,7 @@ class FollowingReader:
                 self._run = None
                 continue
             except SnapshotNotAvailable:
-                self._check_history()  # of the new history it may still come
+                self._check_history()  # the block may still come in the new history
                 continue
             self._index += 1
             return block

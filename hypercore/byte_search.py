@@ -25,10 +25,10 @@ async def find_byte(handle: Handle, tree: Tree, offset: int, *, wait: bool) -> B
     """Where byte `offset` is; at the end of the tree, where the next one would be.
 
     Where nodes are missing, peers tell the way, and the block they lead to is fetched: it proves
-    its place. Beyond the end of a log that others write, it waits until the log is so long.
+    its place. Beyond the end of a log that others write, it waits until the log is that long.
 
-    Raises: OutOfRange, BlockNotAvailable when not to `wait`, in a store that is read-only (and
-    of our own log, where nodes were pruned), SnapshotNotAvailable. Cancel: takes the request back.
+    Raises: OutOfRange, BlockNotAvailable without `wait`, in a read-only store (and in our own
+    log, where nodes were pruned), SnapshotNotAvailable. Cancel: takes the request back.
     """
     log = handle.log
     shared = handle.shared

@@ -106,7 +106,7 @@ class ByteStream(trio.abc.ReceiveStream):
 class AppendStream(trio.abc.SendStream):
     """Appends what it is sent, cut into blocks of at most `block_bytes`.
 
-    What is sent at once begins a block and is appended in one step: nothing is held back.
+    What one `send_all` sends begins a block and is appended in one step: nothing is held back.
     """
 
     def __init__(self, append: Callable[[list[bytes]], Awaitable[int]], block_bytes: int) -> None:
@@ -126,7 +126,7 @@ class AppendStream(trio.abc.SendStream):
         )
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Returns at once: only one's own `send_all` waits for the disk."""
+        """Returns at once: only `send_all` itself waits for the disk."""
         if self._is_closed:
             raise trio.ClosedResourceError("the stream is closed")
         await trio.lowlevel.checkpoint()

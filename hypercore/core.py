@@ -61,7 +61,7 @@ class Core(ReadableCore):
     # --- views ------------------------------------------------------------------------
 
     def session(self, *, read_only: bool = False) -> Core:
-        """Another handle of the log, with an end of its own; of a read-only one, read-only, too.
+        """Another handle of the log, closed by itself; one of a read-only handle is read-only, too.
 
         Raises: trio.ClosedResourceError.
         """
@@ -72,7 +72,7 @@ class Core(ReadableCore):
 
     @asynccontextmanager
     async def exclusive_session(self) -> AsyncIterator[Core]:
-        """A session while which no other one of this kind is open; waits until it is its turn.
+        """A session during which no other of its kind is open; waits for its turn.
 
         Ordinary handles may still append: `exclusive` keeps those out. Cancel: never opened.
         """
@@ -87,7 +87,7 @@ class Core(ReadableCore):
     ) -> EncodedCore[T]:
         """The blocks as values, for as long as this handle is open.
 
-        `encode_many` makes blocks of values that are appended together, perhaps fewer.
+        `encode_many` turns values that are appended together into blocks, perhaps fewer of them.
         """
         return EncodedCore(self, encoding, encode_many)
 
@@ -98,7 +98,7 @@ class Core(ReadableCore):
         return AppendStream(self.append, block_bytes)
 
     def exclusive(self) -> WriterLock:
-        """The one writer's lock: nobody else appends while it is held. It may be taken twice."""
+        """The writer's lock: nobody else appends while it is held. Its holder may take it again."""
         return self._shared.writer
 
     async def append(
@@ -111,11 +111,11 @@ class Core(ReadableCore):
     ) -> int:
         """Put blocks at the end; returns the index of the first. `local` rows go with them.
 
-        They are signed with `key_pair` in place of the core's own, or come with the `signature`
-        that was made of their proposal (`propose`). A prologue needs neither.
+        Blocks are signed with `key_pair` in place of the core's own, or come with the `signature`
+        that was made for their proposal (`propose`). A prologue needs neither.
 
         Returns when all of it is as durable as the store promises. Raises: NotWritable, CoreFrozen,
-        InvalidSignature, BlockTooLarge, StorageFailed, TypeError for blocks that are no bytes.
+        InvalidSignature, BlockTooLarge, StorageFailed, TypeError for blocks that are not bytes.
         Cancel: all of it was written, or nothing.
         """
         await self._handle.spend(APPEND_COST)
@@ -158,9 +158,9 @@ class Core(ReadableCore):
     ) -> int:
         """Put the blocks of all pieces at the end, in one commit, and let others run in between.
 
-        For very many blocks: give some hundred at a time. Where `expected_bytes` says that 16 MiB
-        or more will come, they wait on the disk for the commit, and not in memory. Returns the
-        index of the first, without waiting for the disk. Raises: NotWritable, BlockTooLarge,
+        For very many blocks: give a few hundred at a time. If `expected_bytes` says that 16 MiB or
+        more will come, they wait for the commit on the disk and not in memory. Returns the index
+        of the first block, without waiting for the disk. Raises: NotWritable, BlockTooLarge,
         StorageFailed, UsageError when somebody appends meanwhile without the writer's lock,
         trio.ClosedResourceError when the core is closed meanwhile. Cancel: nothing was appended.
         """
@@ -194,8 +194,8 @@ class Core(ReadableCore):
     def propose(self, blocks: bytes | Sequence[bytes] = ()) -> Proposal:
         """What the log would be with these blocks, for others to sign; nothing is written.
 
-        Without blocks it is the log as it is. Raises: UsageError while the manifest is unknown, or
-        when they are not those of the prologue; BlockTooLarge.
+        Without blocks, the log as it is now. Raises: UsageError while the manifest is unknown, or
+        when the blocks are not those of the prologue; BlockTooLarge.
         """
         self._handle.check_open()
         return self._shared.propose(blocks)
@@ -208,16 +208,18 @@ class Core(ReadableCore):
     def sign_for(
         self, manifest: Manifest, *, length: int | None = None, key_pair: KeyPair | None = None
     ) -> PartialSignature:
-        """Sign what this core holds as one of the signers of another core, with that manifest.
+        """Sign what this core holds, as one of the signers that another core's `manifest` names.
 
         The part is for a log of `length` blocks, with a patch up to our length when we are
         ahead. Raises: NotWritable when the key pair (by default the core's) is no signer's,
-        UsageError for blocks that a power cut could take back: something else could be signed
-        in their place.
+        UsageError for blocks that a power cut could take back: others could be signed in their
+        place.
         """
         self._handle.check_open()
         if self.durable_length < self.length:
-            raise UsageError(f"{self.length} blocks, {self.durable_length} of them durable: wait")
+            raise UsageError(
+                f"only {self.durable_length} of {self.length} blocks are durable: wait for the rest"
+            )
         key_pair = key_pair or self.key_pair
         if key_pair is None:
             raise NotWritable("this core's secret key is not here")
@@ -228,8 +230,8 @@ class Core(ReadableCore):
         """Fill the first blocks, which our manifest fixes, from a core that begins with them.
 
         Copies what `source` holds of them; nobody signs. Returns when that is durable.
-        Raises: UsageError when they are not the same, StorageFailed. Cancel: part of the blocks
-        was copied, or all.
+        Raises: UsageError when `source` begins with other blocks, StorageFailed. Cancel: part of
+        the blocks was copied, or all.
         """
         self._handle.check_open()
         await self.commit_pieces(prologue_changes(source, self))
@@ -243,7 +245,7 @@ class Core(ReadableCore):
         await self._shared.commit_pieces(pieces)
 
     async def set_manifest(self, manifest: Manifest | bytes) -> None:
-        """Tell a core that was opened by its key what the key stands for; else a peer does.
+        """Give a core that was opened by its key the manifest; otherwise a peer sends it.
 
         Raises: InvalidManifest for another core's, StorageFailed. Cancel: it was written, or not.
         """
@@ -253,16 +255,15 @@ class Core(ReadableCore):
         await self.wait_durable()
 
     def learn_manifest(self, manifest: Manifest) -> None:
-        """As `set_manifest`, for the core's very manifest, without waiting for the disk."""
+        """As `set_manifest`, for one known to be the core's, without waiting for the disk."""
         self._handle.check_open()
         self._shared.learn_manifest(manifest)
 
     async def clear(self, start: int, stop: int) -> int:
-        """Give up the room of blocks [start, stop); the log stays as it is, peers are told.
+        """Free the room of blocks [start, stop); the log stays as it is, and peers are told.
 
-        They can be fetched again from whoever has them. Returns when that is durable, how many
-        of them were here.
-        Raises: OutOfRange, StorageFailed. Cancel: it was done, or not.
+        They can be fetched again from whoever has them. Returns how many of them were here, when
+        that is durable. Raises: OutOfRange, StorageFailed. Cancel: it was done, or not.
         """
         return await self._clear([(start, stop)], None)
 
@@ -302,8 +303,8 @@ class Core(ReadableCore):
     async def sweep(self) -> int:
         """Give up every block that the last marking did not mark; returns how many.
 
-        Some at a time, and others run between. When it is interrupted, in whatever way, the
-        marks are there for the next call.
+        Some at a time, and other tasks run in between. However it is interrupted, the marks stay
+        for the next call.
 
         Raises: UsageError when there are no marks, or the log was truncated since; StorageFailed.
         Cancel: what is gone is gone.
@@ -319,10 +320,10 @@ class Core(ReadableCore):
     async def prune(self, lengths: Iterable[int] = ()) -> int:
         """Delete tree nodes that prove nothing that is here; returns how many subtrees shrank.
 
-        That is all below the top of every subtree of which all blocks were cleared. Peers that
+        Those are all nodes below the top of a subtree whose blocks were all cleared. Peers that
         are connected can still follow from the length they have, as can those at one of these
-        `lengths`. Others whose log ends inside such a subtree have to fetch it anew, and
-        the log can no longer be truncated to such a length. Only our own log is pruned.
+        `lengths`. Others whose log ends inside such a subtree have to fetch it anew, and the log
+        can no longer be truncated to a length inside it. Only our own log is pruned.
 
         Raises: NotWritable, StorageFailed. Cancel: what was deleted was not needed.
         """
@@ -342,7 +343,7 @@ class Core(ReadableCore):
         )
 
     def draft_settled(self, outcome: DraftOutcome) -> None:
-        """It was committed: tell peers and whoever waits."""
+        """The draft was committed: tell peers and whoever waits."""
         self._shared.draft_settled(outcome)
 
     # --- damage -----------------------------------------------------------------------
@@ -350,8 +351,8 @@ class Core(ReadableCore):
     def audit(self, *, is_strict: bool = False) -> AsyncGenerator[AuditProgress, None]:
         """Check every block and tree node against the signed head; see `Audit`.
 
-        How far it is, about every 3 ms, and in the end what is damaged. Reads and appends go on
-        meanwhile. Raises: StorageError. Cancel: nothing was changed.
+        Yields how far it is, about every 3 ms, and in the end what is damaged. Reads and appends
+        go on meanwhile. Raises: StorageError. Cancel: nothing was changed.
         """
         self._handle.check_open()
         return audit_log(self._log, self._handle.check_open, is_strict=is_strict)
@@ -359,9 +360,9 @@ class Core(ReadableCore):
     async def repair(self, damage: Iterable[Damage]) -> list[tuple[int, int]]:
         """Mend what an audit found, so that reading asks peers for what is lost.
 
-        Returns runs [start, stop) of blocks that were forgotten; of our own core none ever is.
-        A damaged file stays in the store, which stops writing when it comes to rewrite it:
-        `storage.salvage` rids a store of it. Raises: StorageFailed. Cancel: it was done.
+        Returns runs [start, stop) of blocks that were forgotten; those of our own core never are.
+        A damaged file stays in the store, and writing stops when the store comes to rewrite that
+        file: `storage.salvage` rids a store of it. Raises: StorageFailed. Cancel: it was done.
         """
         self._handle.check_open()
         runs = repair_log(self._log, damage)
@@ -392,7 +393,7 @@ class Core(ReadableCore):
     def unproven_claims(
         self, witnesses: Collection[bytes] | None = None
     ) -> tuple[UnprovenClaim, ...]:
-        """Who keeps `recover` waiting at this moment, with what it claims and what it has shown."""
+        """Peers that keep `recover` waiting at this moment, with what each claims and has shown."""
         self._handle.check_open()
         return unproven_claims(self.head, self.replication.peers, witnesses)
 
@@ -409,9 +410,9 @@ class Core(ReadableCore):
     # --- evidence ---------------------------------------------------------------------
 
     async def freeze(self, proof: ForkProof) -> None:
-        """Take evidence that came another way than from a peer; connected peers are told.
+        """Take evidence that did not come from a peer; connected peers are told.
 
-        Raises: InvalidProof, UsageError when it is about a history that was left since,
+        Raises: InvalidProof, UsageError when it is about a history that has been left since,
         StorageFailed. Cancel: it was taken.
         """
         self._handle.check_open()
@@ -445,7 +446,7 @@ class Core(ReadableCore):
     # --- replication ------------------------------------------------------------------
 
     def commit(self, changesets: Sequence[Changeset]) -> None:
-        """Make verified changes from peers true, in one batch, and wake who waits for them.
+        """Make verified changes from peers true, in one batch, and wake those who wait for them.
 
         Does not wait for the disk. Raises: StorageFailed.
         """

@@ -27,7 +27,7 @@ class CoreFacts:
         self._log = shared.log
 
     def belong_to(self, owner: HandleOwner) -> None:
-        """Be closed when the owner ends; as are the sessions and snapshots that are made of it."""
+        """Close when the owner ends, with the sessions and snapshots made of this core."""
         self._handle.belong_to(owner)
 
     @property
@@ -41,7 +41,7 @@ class CoreFacts:
 
     @property
     def manifest(self) -> Manifest | None:
-        """None until a peer sent it, for a core that was opened by its key."""
+        """None until a peer sends it, for a core that was opened by its key."""
         return self._log.manifest
 
     @property
@@ -126,5 +126,5 @@ class CoreFacts:
         return self._shared.info()
 
     def statistics(self) -> CoreStatistics:
-        """Of the log, whoever of its users caused it."""
+        """What all users of the log did with it."""
         return self._shared.statistics()

@@ -63,7 +63,7 @@ class Corestore:
         self._store = store
         self._namespace = namespace
         self._session = session
-        """What was opened through this view, when it is to be closed by itself."""
+        """Closes what is opened through this view; None where only the store does."""
 
     @property
     def primary_key(self) -> bytes:
@@ -94,19 +94,19 @@ class Corestore:
         return self._store.storage.is_suspended
 
     def namespace(self, name: str) -> Corestore:
-        """The same store; names in there are other cores than the same names here."""
+        """The same store, where the same names stand for other cores."""
         return Corestore(self._store, sub_namespace(self._namespace, name), self._session)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Corestore]:
-        """The same store for one of several users of it.
+        """The same store, for one of its users.
 
             async with store.session() as mine:
                 core = await mine.get(name="log")
 
-        When the block ends, what was opened through it and is still open is closed, with sessions
-        and snapshots of it, and it opens nothing more. Others go on with theirs. Namespaces of a
-        session belong to it.
+        When the block ends, what was opened through it is closed, with sessions and snapshots of
+        that, and it opens nothing more. Other users keep what they opened. Namespaces of a session
+        belong to it.
 
         Cancel: as the end of the block.
         """
@@ -122,16 +122,16 @@ class Corestore:
         return [name for name, _ in self._store.catalog.names(self._namespace)]
 
     def discovery_keys(self) -> list[bytes]:
-        """Of all cores in the store, in every namespace."""
+        """Those of all cores in the store, in every namespace."""
         return list(self._store.catalog.discovery_keys())
 
     def cores(self, *, is_here: bool = False) -> AsyncIterator[CoreSummary]:
         """Name, sizes and last change of every stored core, none of them opened for it.
 
-        With `is_here` only those named in this namespace. In no order. Yields to others as it
-        goes, and cores that are made meanwhile may be in it or not. Dropped at any time.
+        With `is_here` only those named in this namespace. In no particular order. Other tasks run
+        in between; cores that are made meanwhile may be left out. May be dropped at any time.
 
-        Raises: CorruptStorage. Cancel: leaves none out.
+        Raises: CorruptStorage. Cancel: skips none.
         """
         namespace = self._namespace if is_here else None
         return CoreSummaries(
@@ -141,7 +141,7 @@ class Corestore:
     def watch(self) -> AsyncIterator[Core]:
         """Cores of the store, in whatever namespace, as they get opened from now on.
 
-        Looking does not keep a core open. Dropped at any time; ends when the store is closed.
+        Watching keeps no core open. May be dropped at any time; ends when the store is closed.
         """
         self._check_open()
         watch = CoreWatch()
@@ -151,16 +151,16 @@ class Corestore:
     def group_updates(self, topic: bytes) -> list[bytes]:
         """Keys of the cores of a group that ever changed, the last change first.
 
-        Raises: UsageError for what is no topic of a group.
+        Raises: UsageError for what is not a group's topic.
         """
         self._check_open()
         check_group(topic)
         return self._store.catalog.group_updates(topic)
 
     def watch_group(self, topic: bytes) -> AsyncIterator[GroupUpdate]:
-        """Changes of open cores of a group from now on, by whoever made them.
+        """Changes of open cores of a group from now on, whoever makes them.
 
-        Raises: UsageError for what is no topic of a group.
+        Raises: UsageError for what is not a group's topic.
         """
         self._check_open()
         watch = GroupWatch(topic)
@@ -181,10 +181,10 @@ class Corestore:
         """Take the files back and go on with what is in them.
 
         Another process may have written meanwhile: every open core is read and checked anew, one
-        that was removed is closed, one that is damaged refuses all writes (`statistics`). What it
-        cut off is gone from snapshots, as is what had been cut off before.
+        that was removed is closed, one that is damaged refuses all writes (`statistics`). What the
+        other cut off is gone from snapshots, as is what had been cut off before.
 
-        Raises: StoreLocked, CopiedStore, CorruptStorage: it stays suspended.
+        Raises: StoreLocked, CopiedStore, CorruptStorage; the store stays suspended then.
         Cancel: it is finished first.
         """
         self._check_open()
@@ -225,8 +225,8 @@ class Corestore:
 
         The core is closed for all who use it, its channels to peers end. After `reclaim`, no
         file of the store holds its blocks or keys. Only what peers have of it stays. Opening a
-        name of ours again makes the same core anew, from its first block: where peers have the
-        old one they will not believe it.
+        name of ours again makes the same core anew, from its first block: peers that have the old
+        one will not believe it.
 
         Raises: UsageError, StorageFailed. Cancel: it is gone, or all of it is there.
         """
@@ -247,7 +247,7 @@ class Corestore:
         return AuthRecord.of(manifest.key, manifest, key_pair)
 
     def open_cores(self) -> list[Core]:
-        """The store's own handles, which are closed with their last user's."""
+        """The store's own handle of each open core, closed with that of the last user."""
         return self._store.own_handles()
 
     def frozen_cores(self) -> AsyncIterator[Core]:
@@ -290,8 +290,8 @@ class Corestore:
         that is the public key of `key_pair` makes a compat core, as Hypercore 10 did.
 
         Blocks are encrypted with an `encryption_key` (32 bytes, may serve many cores), a
-        `block_key` (of this core alone) or in a way of the caller's; see `encryption`. Whoever
-        gives none reads what is stored.
+        `block_key` (of this core alone) or in a way of the caller's; see `encryption`. With none
+        of these, blocks are read as they are stored.
 
         `user_data` is written when the core is made. Close the core when done with it; the store
         closes the rest. To `overwrite` is to `purge` what is stored first. Once opened with a
@@ -413,11 +413,11 @@ class Corestore:
     ) -> None:
         """Replicate over one connection until it ends.
 
-        Every core that is open now or later is offered, as far as `is_offered` says yes, and any
-        stored core is opened when the remote asks for it; both as far as `is_allowed` does, too.
-        Who `is_discreet` offers nothing: a remote that does not know a core's discovery key does
-        not learn it. What was not offered may be later, see `offer`.
-        A core that cannot be read or written any more is left out; `statistics` tells.
+        Every core that is open now or later is offered if `is_offered` says yes, and any stored
+        core is opened when the remote asks for it; both only if `is_allowed` says yes, too.
+        If it `is_discreet`, nothing is offered: a remote that does not know a core's discovery key
+        does not learn it. What was not offered may be later, see `offer`.
+        A core that cannot be read or written any more is left out; `statistics` says why.
 
         Cancel: closes the channels of all cores; the connection stays.
         """
@@ -426,7 +426,7 @@ class Corestore:
         await self._store.replicate(mux, is_allowed, offers)
 
     def offer(self, key: bytes) -> None:
-        """Ask every connection anew whether to offer a core; nothing if it is not open here."""
+        """Ask anew, for every connection, whether to offer a core, if it is open here."""
         log = self._store.logs.get(derive_discovery_key(key))
         if log is not None:
             self._store.offer(log)
@@ -440,7 +440,7 @@ class Corestore:
 def corestore_on(
     storage: Storage, *, primary_key: bytes | None = None, entropy: Entropy = system_entropy
 ) -> Iterator[Corestore]:
-    """The store that is in a storage; whoever opened that closes it afterwards.
+    """The store in a storage, which is closed afterward by whoever opened it.
 
     Raises: UsageError for another `primary_key`, CorruptStorage.
     """
@@ -462,11 +462,11 @@ async def open_corestore(
 ) -> AsyncIterator[Corestore]:
     """Open the store in directory `path`, or one in memory; make it if it is new.
 
-    A directory that was copied is opened for reading only, `Corestore.why_read_only` says so: two
-    writers of one log would sign two histories. With `read_only` false it is refused instead.
+    A directory that was copied is opened for reading only, and `Corestore.why_read_only` says so:
+    two writers of one log would sign two histories. With `read_only` false it is refused instead.
 
-    Raises: StoreLocked, UsageError for another `primary_key`, CorruptStorage, CopiedStore (only
-    then). Cancel: before the store is open, or inside the block; closing is not interrupted.
+    Raises: StoreLocked, UsageError for another `primary_key`, CorruptStorage, CopiedStore when
+    refused. Cancel: before the store is open, or inside the block; closing is not interrupted.
     """
     storage: Storage
     if path is None:

@@ -72,12 +72,12 @@ class KeyPair:
     secret_key: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Raises: UsageError for what is no pair: nobody could read what it would sign."""
+        """Raises: UsageError for what is no pair: nobody could verify what it would sign."""
         sizes = len(self.public_key), len(self.secret_key)
         if sizes != (KEY_BYTES, SECRET_KEY_BYTES):
             raise UsageError(f"a key pair of {sizes[0]} and {sizes[1]} bytes, not 32 and 64")
         if self.secret_key[-KEY_BYTES:] != self.public_key:
-            raise UsageError("a key pair of which the public key is not that of the secret key")
+            raise UsageError("a key pair whose public key does not belong to its secret key")
 
     @classmethod
     def from_seed(cls, seed: bytes) -> KeyPair:

@@ -22,11 +22,11 @@ class Order(Enum):
     LINEAR = Priority.LINEAR
     RANDOM = Priority.RANDOM
     """Several peers that download from one get different blocks, and can give them to each other.
-    In runs of a few, whose proofs share tree nodes."""
+    Blocks come in short runs, whose proofs share tree nodes."""
 
 
 class DownloadSource(Protocol):
-    """Who can be asked for blocks; `replication.session.CoreReplication` is one."""
+    """What can be asked for blocks; `replication.session.CoreReplication` is one."""
 
     def want_blocks(
         self, indices: Iterable[int], priority: Priority = ..., *, is_forced: bool = ...
@@ -35,9 +35,9 @@ class DownloadSource(Protocol):
 
 
 class Download:
-    """Blocks that are asked for behind what readers wait for; made by `Core.downloading`.
+    """Blocks that are asked for after those that readers wait for; made by `Core.downloading`.
 
-    What is cut off with a history that was given up is asked for again in the new one.
+    Blocks that are cut off with an old history are asked for again in the new one.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Download:
         changed: trio.lowlevel.ParkingLot,
         check: Callable[[], None],
     ) -> None:
-        """`changed` wakes who waits for blocks; `check` raises when none can come any more."""
+        """`changed` tells that blocks may have come; `check` raises when none can any more."""
         self._bitfield = bitfield
         self._source = source
         self._changed = changed
@@ -73,7 +73,7 @@ class Download:
 
     @property
     def is_done(self) -> bool:
-        """Whether all of it is here; of a live download never."""
+        """Whether all of it is here; never, for a live download."""
         if isinstance(self._blocks, range):
             if not self._blocks:
                 return True
@@ -98,7 +98,7 @@ class Download:
         return sum(index < length and not self._bitfield.get(index) for index in self._blocks)
 
     async def done(self) -> None:
-        """Return when all of it is here; of a live download never.
+        """Return when all of it is here; never, for a live download.
 
         Raises: StorageFailed, trio.ClosedResourceError, also after `cancel`. Cancel: the download
         goes on.

@@ -32,7 +32,7 @@ class DraftOutcome:
 
     is_head_changed: bool
     appended: int
-    """Blocks."""
+    """How many blocks."""
     cleared: tuple[tuple[int, int], ...]
     """Runs [start, stop)."""
 
@@ -167,7 +167,7 @@ class Draft:
         self._add(changes)
 
     def clear(self, start: int, stop: int) -> None:
-        """Give up the room of blocks [start, stop). Raises: OutOfRange."""
+        """Free the room of blocks [start, stop). Raises: OutOfRange."""
         self._check_going_on()
         if not 0 <= start <= stop <= self.length:
             raise OutOfRange(start if start < 0 else stop, self.length)
@@ -175,12 +175,12 @@ class Draft:
             self._cleared.append((start, stop))
 
     def write_local(self, rows: LocalRows) -> None:
-        """Put local rows; None deletes. Raises: UsageError, TypeError for what is no bytes."""
+        """Put local rows; None deletes. Raises: UsageError, TypeError for what is not bytes."""
         self._check_going_on()
         self._local.update(checked_rows(rows))
 
     def set_user_data(self, key: str, value: bytes | None) -> None:
-        """Put user data; None deletes. Raises: TypeError for what is no bytes."""
+        """Put user data; None deletes. Raises: TypeError for what is not bytes."""
         self._check_going_on()
         self._user_data.update(checked_user_data({key: value}))
 
@@ -217,7 +217,7 @@ class Draft:
         return bool(self._changes or self._cleared or self._local or self._user_data)
 
     def sign(self) -> None:
-        """Sign what it leads to; the last moment at which anything can be refused.
+        """Sign the head that it leads to: the last moment at which anything can be refused.
 
         Raises: NotWritable, CoreFrozen, StorageFailed, UsageError when the log moved on meanwhile,
         trio.ClosedResourceError when it was closed.

@@ -1,4 +1,4 @@
-"""How much of a log a power cut leaves: commits of which the disk has not told yet."""
+"""How much of a log a power cut leaves: it may take commits that are not on the disk yet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DurableLength:
         self._pending.clear()
 
     def note(self, length: int, sequence: int, length_before: int) -> None:
-        """A commit with that sequence number made `length` blocks of `length_before`."""
+        """A commit with that sequence number took the log from `length_before` to `length`."""
         pending = self._pending
         if not pending:
             if sequence <= self._storage.durable_sequence:
@@ -53,7 +53,7 @@ class DurableLength:
         return min(self._durable, length) if pending else length
 
     def sequence_of(self, length: int) -> int | None:
-        """The commit that must be durable for `length` to be; None for one of which none tells."""
+        """The commit that must be durable for `length` to be; None if none is known."""
         for sequence, committed in self._pending:
             if committed >= length:
                 return sequence

@@ -41,7 +41,7 @@ class EncodedLog(Generic[T]):
         return self._log.length
 
     async def get(self, index: int, *, wait: bool = True) -> T:
-        """One value. Raises: UndecodableBlock; else, and Cancel: as `get` of the log."""
+        """One value. Raises: UndecodableBlock, and as `get` of the log. Cancel: as there."""
         return self.decode(index, await self._log.get(index, wait=wait))
 
     def get_local(self, index: int) -> T | None:
@@ -91,11 +91,11 @@ class EncodedCore(Generic[T]):
         return self._log.length
 
     async def append(self, value: T) -> int:
-        """Put one value at the end; its index. Raises and Cancel: as `Core.append`."""
+        """Put one value at the end; returns its index. Raises and Cancel: as `Core.append`."""
         return await self.append_many((value,))
 
     async def append_many(self, values: Iterable[T]) -> int:
-        """Put values at the end in one step; the index of the first block.
+        """Put values at the end in one step; returns the index of the first block.
 
         Raises and Cancel: as `Core.append`.
         """

@@ -48,8 +48,8 @@ class DecodeError(ValueError):
 class Reader:
     """A cursor over bytes; every method consumes what it returns.
 
-    Bytes left over at the end are nobody's error: trailing optional fields are how the
-    formats grow. Raises: DecodeError, and nothing else.
+    Bytes left over at the end are no error: trailing optional fields are how the formats
+    grow. Raises: DecodeError, and nothing else.
     """
 
     __slots__ = ("data", "offset", "stop")
@@ -116,7 +116,7 @@ class Reader:
         return int.from_bytes(self.fixed(4), "little")
 
     def uint64(self) -> int:
-        """Eight bytes, of which the originals read as much as `MAX_UINT`."""
+        """Eight bytes; at most `MAX_UINT`, as in the originals."""
         offset = self.offset
         value = int.from_bytes(self.fixed(8), "little")
         if value > MAX_UINT:

@@ -7,9 +7,9 @@
 The encryption key may serve many cores; what a reader of one of them needs is the block key
 derived from it (`derive_block_key`), which tells nothing of the others.
 
-Nothing authenticates a block but the Merkle tree, and that is over the ciphertext: to see that a
-key is wrong, the fork number in a block's padding is looked at, which is small under the right
-key and random under any other. It is looked at once, in the first block that is read.
+Nothing authenticates a block but the Merkle tree, and that is over the ciphertext. A wrong key
+shows in the fork number in a block's padding, which is small under the right key and random under
+any other. It is checked once, in the first block that is read.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hypercore.given_rows import check_kind
 from hypercore.log import Head
 
 _MAX_FORK = 1 << 32
-"""Forks below are taken for right, or below the log's own where that is higher; a wrong key
-passes once in four thousand millions."""
+"""A fork up to this, or up to the log's own if that is higher, is taken to be right; a wrong key
+passes once in four billion times."""
 
 
 class BlockEncryption(Protocol):
@@ -37,7 +37,7 @@ class BlockEncryption(Protocol):
 
     @property
     def padding(self) -> int:
-        """Bytes that every stored block is longer than the block."""
+        """By how many bytes a stored block is longer than the block."""
         ...
 
     def encrypt(self, index: int, fork: int, block: bytes) -> bytes:
@@ -61,7 +61,7 @@ class EncryptionKey:
 
 
 class EncryptedLog(Protocol):
-    """What is to be known of the log whose blocks are encrypted."""
+    """What an encryption must know of the log."""
 
     @property
     def key(self) -> bytes: ...
@@ -97,8 +97,8 @@ def choose_encryption(
 class KeyedEncryption:
     """The usual encryption of one core, by a key.
 
-    A compat core derives its block key otherwise, and whether a core that was opened by its key
-    is one shows when its first head arrives: so the key is derived when it is first needed.
+    A compat core derives its block key differently, and whether a core that was opened by its key
+    is compat shows when its first head arrives: so the key is derived when it is first needed.
     """
 
     padding = PADDING
@@ -108,7 +108,7 @@ class KeyedEncryption:
         self._log = log
         self._cipher: BlockCipher | None = None
         self._proven: BlockCipher | None = None
-        """The same, once it has decrypted something."""
+        """`_cipher`, once it has decrypted something."""
 
     def encrypt(self, index: int, fork: int, block: bytes) -> bytes:
         cipher = self._cipher or self._derive()

@@ -6,7 +6,7 @@ HypercoreError
   StorageError           the disk: stop trusting this core
   CoreFrozen             the writer's fault: two histories under one key
   BlockNotAvailable      not here, and nobody has it (yet)
-  UndecodableBlock       another encoding's
+  UndecodableBlock       not in the encoding it was read with
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class UsageError(HypercoreError):
 
 
 class NotWritable(UsageError, RuntimeError):
-    """A write without the secret key that it takes, or where nothing may be written."""
+    """A write without the secret key that it needs, or where nothing may be written."""
 
 
 class InvalidManifest(UsageError, ValueError):
@@ -137,7 +137,7 @@ class StorageError(HypercoreError):
 
 
 class CoreRecovering(StorageError):
-    """Our own core, of which the newest blocks may have been lost with a part of the store.
+    """Our own core, whose newest blocks may have been lost with a part of the store.
 
     It takes no more until peers have said that they know no newer ones: see `Core.recover`.
     """
@@ -164,9 +164,9 @@ class CopiedStore(CorruptStorage):
 
 
 class DamagedBlock(CorruptStorage):
-    """A block of which the disk has lost the bytes. All others are still to be had.
+    """A block whose bytes the disk has lost. All others can still be read.
 
-    Of somebody else's core it can be fetched again: `Core.repair`.
+    If the core is somebody else's, the block can be fetched again: `Core.repair`.
     """
 
     def __init__(self, index: int, core: str, reason: str) -> None:
@@ -199,4 +199,4 @@ class SnapshotNotAvailable(BlockNotAvailable):
 
 
 class UndecodableBlock(HypercoreError, ValueError):
-    """A block that is not of the encoding that it was read with; its writer's fault, or ours."""
+    """A block that is not in the encoding it was read with; its writer's fault, or ours."""

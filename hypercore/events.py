@@ -1,4 +1,4 @@
-"""[trio] What happens to a log, told to whoever looks: by comparing, so that nothing piles up.
+"""[trio] What happens to a log, found by comparing when somebody looks: so nothing piles up.
 
 An iterator remembers what it told last and tells what is different now. A reader that looks seldom
 gets several appends as one event, and a peer that came and went meanwhile is no event at all;

@@ -4,7 +4,7 @@
       1       5
     0   2   4   6   ...
 
-Depth 0 are the leaves; the subtree of depth d with o others to its left has the index
+Leaves have depth 0; the subtree of depth d with o others to its left has the index
 (1 + 2o) * 2**d - 1.
 
 Source: flat-tree 1.13.0.

@@ -6,13 +6,13 @@ is an upgrade from nothing: the roots of some length, the subtrees that lead fro
 signed head, and the signature.
 
 **Only hashes count, never sizes.** A parent's hash covers the sum of its children's sizes, so
-of one signed head anybody can make a second tale in which two siblings have other sizes. The
+anybody can turn one signed head into a second in which two siblings have other sizes. The
 original compares tree hashes, sizes included, and so can be made to freeze a core whose writer
 did nothing wrong. Every hash in a half is fixed by the signature: nobody makes a proof
 without two signatures of the core's writers.
 
-A core of version 0 signs in the name of its signer, not of the core: whoever writes two such cores
-with one key pair contradicts itself.
+A core of version 0 signs in the name of its signer, not of the core: two such cores written with
+one key pair contradict each other.
 
 | field         | type                                                                       |
 |---------------|----------------------------------------------------------------------------|
@@ -45,7 +45,7 @@ from hypercore.replication.messages import encode_nodes
 from hypercore.verifier import Verifier
 
 MAGIC = b"\x00forked\x01"
-"""No discovery key begins so, but for one in 2**64: it tells these from inclusion proofs."""
+"""One discovery key in 2**64 begins so: the magic tells these from inclusion proofs."""
 
 MAX_PROOF_BYTES = 1 << 18
 """Evidence is kept and passed on; two heads of 2**53 blocks with ten signatures take 60 KB."""
@@ -81,7 +81,7 @@ class ForkProof:
     def decode(cls, data: bytes) -> ForkProof:
         """Raises: InvalidProof for bytes that `encode` does not make."""
         if not data.startswith(MAGIC) or len(data) > MAX_PROOF_BYTES:
-            raise InvalidProof(f"not a fork proof: {len(data)} bytes without its mark")
+            raise InvalidProof(f"not a fork proof: {len(data)} bytes, too many or without its mark")
         reader = Reader(data, len(MAGIC))
         try:
             discovery_key, flags, fork = reader.fixed32(), reader.uint(), reader.uint()
@@ -90,7 +90,7 @@ class ForkProof:
         except DecodeError as error:
             raise InvalidProof(f"not a fork proof: {error}") from error
         if decoded.encode() != data:
-            raise InvalidProof("not a fork proof: bytes that no proof is written as")
+            raise InvalidProof("not a fork proof: its encoding is not the canonical one")
         return decoded
 
     @property
@@ -131,7 +131,7 @@ class ProvenFork:
     lengths: tuple[int, int]
     tree_hashes: tuple[bytes, bytes]
     differs_below: int
-    """Among the first so many blocks there is one in which the histories differ."""
+    """The histories differ in one of the first so many blocks."""
 
     def __str__(self) -> str:
         one, other = self.lengths
@@ -193,7 +193,7 @@ def make_fork_proof(verifier: Verifier, one: Proof, other: Proof) -> ForkProof |
 
 
 def contradiction(one: Changeset, other: Changeset) -> int | None:
-    """Below which block two proven histories differ; None as far as nothing shows that they do."""
+    """Below which block two proven histories differ; None when nothing shows that they do."""
     hashes = {node.index: node.hash for node in one.nodes}
     differing = [
         flat_tree.right_span(node.index) // 2 + 1

@@ -1,4 +1,4 @@
-"""Blocks that callers give to be appended, or ask for, looked at before anything is done."""
+"""Blocks that callers give to be appended, or ask for, checked before anything is done."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from hypercore.errors import BlockTooLarge, OutOfRange
 
 MAX_BLOCK_BYTES = 15 << 20
-"""What JavaScript takes; a secret stream's message has room for 16 MiB."""
+"""The most that JavaScript takes; a secret stream's message has room for 16 MiB."""
 
 
 INDEX_ERRORS = (AttributeError, TypeError, struct.error)
-"""What reading raises for an index that no block can have, which only then is looked at."""
+"""What reading raises for an index that no block can have; only then is the index checked."""
 
 
 def given_blocks(blocks: bytes | Sequence[bytes]) -> Sequence[bytes]:
-    """One block, or a sequence of them, as the latter.
+    """One block, or a sequence of them, as a sequence.
 
     Raises: TypeError for anything else, BlockTooLarge.
     """
@@ -34,12 +34,12 @@ def given_blocks(blocks: bytes | Sequence[bytes]) -> Sequence[bytes]:
 
 
 def given_indices(indices: Iterable[int]) -> Sequence[int]:
-    """Numbers of blocks, which are looked at more than once."""
+    """The indices as a sequence, which can be gone through more than once."""
     return indices if isinstance(indices, range | list | tuple) else list(indices)
 
 
 def check_index(index: int, length: int) -> None:
-    """Raises: TypeError for what is no number, OutOfRange for one that no block can have."""
+    """Raises: TypeError for what is not an int, OutOfRange for one that no block can have."""
     if not isinstance(index, int):
         raise TypeError(f"the index of a block is int, not {type(index).__name__}")
     if not 0 <= index < 1 << 64:

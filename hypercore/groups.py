@@ -15,11 +15,11 @@ import trio
 from hypercore.errors import UsageError
 
 GROUP_BYTES = 32
-"""Of the topic that names a group."""
+"""The length of the topic that names a group."""
 
 
 def check_group(topic: bytes) -> None:
-    """Raises: UsageError for what is no topic of a group."""
+    """Raises: UsageError for what is not a group's topic."""
     if len(topic) != GROUP_BYTES:
         raise UsageError(f"a group has {GROUP_BYTES} bytes, not {len(topic)}")
 
@@ -40,7 +40,7 @@ class GroupWatch:
     """
 
     def __init__(self, topic: bytes) -> None:
-        """Raises: UsageError for what is no topic."""
+        """Raises: UsageError for what is not a group's topic."""
         check_group(topic)
         self.topic = topic
         self._updates: dict[bytes, GroupUpdate] = {}  # one for each core of the group at most
@@ -52,7 +52,7 @@ class GroupWatch:
         self._changed.unpark_all()
 
     def end(self) -> None:
-        """The store is closed: there are no more."""
+        """The store is closed: no more will come."""
         self._is_over = True
         self._changed.unpark_all()
 

@@ -35,7 +35,7 @@ COST_BYTES = 16_384
 
 
 class HandleOwner(Protocol):
-    """Whose end closes handles; `store_session.StoreSession` is one."""
+    """Something whose end closes handles; `store_session.StoreSession` is one."""
 
     def add(self, handle: Handle) -> None: ...
 
@@ -62,7 +62,7 @@ class Handle:
         self.owner: HandleOwner | None = None
 
     def belong_to(self, owner: HandleOwner | None) -> None:
-        """Be closed when the owner ends, as what is made of this handle from now on is."""
+        """Close when the owner ends, with what is made of this handle from now on."""
         self.owner = owner
         if owner is not None:
             owner.add(self)
@@ -70,7 +70,7 @@ class Handle:
     def check(self) -> None:
         """Raises: trio.ClosedResourceError, StorageFailed."""
         if self._failure is not None:
-            # Raised again and again: it must not collect the frames of all who met it.
+            # Raised again and again: it must not collect the frames of every caller.
             raise self._failure.with_traceback(None)
         self.log.check_usable()
 
@@ -79,14 +79,14 @@ class Handle:
             raise trio.ClosedResourceError("the core is closed")
 
     def check_writable(self) -> None:
-        """Raises: NotWritable if this user is not to write, trio.ClosedResourceError."""
+        """Raises: NotWritable if this user may not write, trio.ClosedResourceError."""
         self.check_open()
         if self.is_read_only:
             raise NotWritable("this session of the core is read-only")
 
     @property
     def can_fetch(self) -> bool:
-        """Whether there is a place for what peers have: not in a store that is read-only."""
+        """Whether there is a place for what peers have: not in a read-only store."""
         return not self.log.rows.storage.is_read_only
 
     def check_start(self, start: int) -> None:
@@ -107,7 +107,7 @@ class Handle:
         read: Callable[[int], bytes | None],
         forget_damaged: Callable[[DamagedBlock], None],
     ) -> tuple[dict[int, bytes], list[int]]:
-        """What is here of these blocks, and which are not, or have to be fetched again.
+        """The blocks that are here, and the indices of those that have to be fetched.
 
         Raises: what `read` and `forget_damaged` raise. Cancel: as `spend`.
         """
@@ -124,7 +124,7 @@ class Handle:
             else:
                 blocks[index] = block
                 await self.spend(1 + len(block) // COST_BYTES)
-        # Some may have come while others ran: nobody would be told of these any more.
+        # Some may have come while other tasks ran: a waiter made now would not be told of these.
         is_held = self.log.bitfield.get
         for index in filter(is_held, missing):
             try:
@@ -149,7 +149,7 @@ class Handle:
         `is_forced`: ask for them even where peers push and are asked for nothing. `keeper`: as
         `Core.get_many`.
 
-        Raises: BlockNotAvailable if not to `wait`, if the store is read-only, or if the `keeper`
+        Raises: BlockNotAvailable without `wait`, if the store is read-only, or if the `keeper`
         and all others lack one; OutOfRange for what cannot come, SnapshotNotAvailable,
         StorageFailed, trio.ClosedResourceError. Cancel: takes the request back.
         """
@@ -167,7 +167,7 @@ class Handle:
         is_forced: bool = False,
         keeper: bytes | None = None,
     ) -> dict[int, bytes]:
-        """As `fetch`, the blocks as they are stored."""
+        """As `fetch`, but the blocks as they are stored."""
         if not wait or not self.can_fetch:
             raise BlockNotAvailable(indices[0])
         log = self.log
@@ -276,7 +276,7 @@ class Handle:
         return download
 
     async def wait_length(self, length: int, *, of_this_fork: bool = False) -> None:
-        """As `Core.wait_length`; `of_this_fork`: or when the log has another fork than now."""
+        """As `Core.wait_length`; with `of_this_fork` also returns when the fork changes."""
         fork = self.log.head.fork
         if self.log.head.length >= length:
             return
@@ -326,14 +326,14 @@ class Handle:
                     self.check_open()
                     yield index, self.shared.decrypted(index, block)
             except CorruptStorage:
-                return  # reading them one by one tells which it is
+                return  # reading the blocks one by one tells which is damaged
 
         return BlockReader(start, stop, read_run=read_run, get=get, pause=self.pause, ahead=ahead)
 
     async def search(self, offset: int, padding: int, stop: int) -> int | None:
-        """Ask peers where a byte is; the block, as far as they can be believed.
+        """Ask peers which block a byte is in; returns it, as far as they can be believed.
 
-        None when of a snapshot blocks below `stop` were cut off: it may be one of them.
+        None when blocks of a snapshot below `stop` were cut off: it may be one of them.
         Raises: StorageFailed, trio.ClosedResourceError. Cancel: takes the request back.
         """
         replication = self.shared.replication

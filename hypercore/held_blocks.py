@@ -1,10 +1,10 @@
 """Which blocks of one log are here, in memory and on the disk.
 
 A bit for each block, and the hints that sum the bits up: how many blocks there are without a
-gap, here and with the peers. Hints can always be told from the rest, and are when the log is
+gap, here and with the peers. Hints can always be derived from the rest, and are when the log is
 opened.
 
-What is staged is true in memory at once, before its batch is committed; when that fails, `reread`.
+What is staged is true in memory at once, before its batch is committed; if that fails, `reread`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class HeldBlocks:
         self._rows = rows
 
     def load(self, bitfield: Bitfield, hints: Hints) -> None:
-        """Begin anew with what is on the disk; `bitfield` is not used by others any more."""
+        """Begin anew with what is on the disk; the caller must not use `bitfield` afterward."""
         self.bitfield.become(bitfield)
         self.hints = hints
 
     def put_right(
         self, length: int, rebuilt: Sequence[MerkleNode], *, are_hints_lost: bool = False
     ) -> None:
-        """Store what the rest of a log of `length` says otherwise: bits beyond its end, and hints.
+        """Mend what contradicts the rest of a log of `length`: bits beyond its end, and hints.
 
-        And `rebuilt`, the roots that had to be hashed anew. Raises: StorageFailed.
+        Stores `rebuilt`, too, the roots that had to be hashed anew. Raises: StorageFailed.
         """
         beyond = self._clear_bits_beyond(length)
         contiguous = min(self.bitfield.first_unset(0), length)
@@ -58,7 +58,7 @@ class HeldBlocks:
         storage.commit(batch)
 
     def _clear_bits_beyond(self, length: int) -> list[int]:
-        """Bits at or beyond the end, which would come true with the next blocks; their pages."""
+        """Clear bits beyond the end, which the next blocks would make true; returns their pages."""
         pages = self.bitfield.pages()
         if not pages or self.bitfield.first_set(length, (pages[-1] + 1) * PAGE_BITS) is None:
             return []
@@ -75,12 +75,12 @@ class HeldBlocks:
             self.hints = self.hints.moved(min(self.bitfield.first_unset(0), length))
 
     def stage(self, batch: RowSink, changesets: Sequence[Changeset], length: int) -> None:
-        """Note what these bring and take, in that order; `length` is the log's before them."""
+        """Note what each of these brings and takes; `length` is the log's before them."""
         touched: set[int] = set()
         hints = self.hints
         for changes in changesets:
             if changes.truncated_to is not None:
-                # A log of others may have been said to be of any length, and hold next to nothing.
+                # A log of others may claim any length, and hold next to nothing.
                 touched.update(self.bitfield.pages_within(changes.truncated_to, length))
                 hints = self._cut(changes.truncated_to, length, hints)
             touched.update(self._mark(changes.blocks))
@@ -151,8 +151,8 @@ class HeldBlocks:
     def note_remote_contiguous(self, remote: int, length: int) -> None:
         """Some peer has claimed blocks [0, remote) of a log that has `length` here.
 
-        Written when it has become all of that, so at most once for each length; any other waits
-        for the next commit that moves our own contiguous length. Raises: StorageFailed.
+        Written when it has reached `length`, so at most once for each length; any other value
+        waits for the next commit that moves our own contiguous length. Raises: StorageFailed.
         """
         before = self.hints.remote_contiguous_length
         if remote <= before:

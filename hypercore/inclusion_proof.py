@@ -35,7 +35,7 @@ _DISCOVERY_KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class InclusionProof:
-    """Says that a core's writer signed a head, and which block is in it, if any."""
+    """Shows that a core's writer signed a head, and which block is in it, if any."""
 
     discovery_key: bytes
     proof: Proof
@@ -53,7 +53,7 @@ class InclusionProof:
             raise InvalidProof(f"not a proof: {error.reason} at byte {offset}") from error
         decoded = cls(data[:_DISCOVERY_KEY_BYTES], message.proof)
         if message.request or decoded.encode() != data:
-            raise InvalidProof("not a proof: bytes that no proof is written as")
+            raise InvalidProof("not a proof: its encoding is not the canonical one")
         return decoded
 
 
@@ -83,7 +83,7 @@ def build_inclusion_proof(
     """A proof of `head`, and of block number `index` with the stored value `block`.
 
     Raises: OutOfRange for a block beyond the head, and for an empty log, which nobody signed;
-    InvalidRequest when a tree node that it takes is not here.
+    InvalidRequest when a tree node that it needs is not here.
     """
     if head.length == 0 or (index is not None and not 0 <= index < head.length):
         raise OutOfRange(index or 0, head.length)
@@ -99,7 +99,7 @@ def build_inclusion_proof(
             proof.fork,
             proof.block,
             upgrade=proof.upgrade,
-            # A compat core is its signer's public key: there is no manifest to speak of.
+            # A compat core's key is its signer's public key: no manifest is needed.
             manifest=None if verifier.is_compat else verifier.manifest,
         ),
     )
@@ -154,7 +154,7 @@ def offline_verifier(
 
 def _key_of(discovery_key: bytes, manifest: Manifest | None) -> bytes:
     if manifest is None:
-        raise InvalidProof("no manifest in the proof: only with the core's key it can be checked")
+        raise InvalidProof("no manifest in the proof: check it with the core's key")
     if len(manifest.signers) == 1:
         public_key = manifest.signers[0].public_key
         if derive_discovery_key(public_key) == discovery_key:
@@ -163,7 +163,7 @@ def _key_of(discovery_key: bytes, manifest: Manifest | None) -> bytes:
 
 
 def verify_from_nothing(proof: Proof, verifier: Verifier) -> Changeset:
-    """All that a proof which starts from an empty log shows; it always has a head.
+    """All that a proof from an empty log shows; it always has a head.
 
     Raises: InvalidProof.
     """

@@ -24,7 +24,7 @@ from hypercore.storage.layout import (
 from hypercore.storage.records import decode_record
 
 _LOOKED_AT_ONCE = 64
-"""Takes about a millisecond."""
+"""Records read before others run: about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class CoreSummary:
     name: str | None
     """None for a core that was opened by its key."""
     namespace: bytes | None
-    """Of the name: 32 bytes, all zeros for the root."""
+    """That of the name: 32 bytes, all zeros for the root."""
     has_secret_key: bool
     length: int
     byte_length: int
@@ -48,7 +48,7 @@ class CoreSummary:
 
 
 class CoreSummaries:
-    """Those of a store, or of what is named in one namespace; may be left at any time."""
+    """Summaries of a store's cores, or of those named in one namespace; may be left at any time."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class CoreSummaries:
     async def __anext__(self) -> CoreSummary:
         while True:
             if self._looked_at == _LOOKED_AT_ONCE:
-                await self._pause()  # now, with nothing in hand
+                await self._pause()  # before a core is taken: a cancel skips none
                 self._looked_at = 0
             self._check_open()
             discovery_key = next(self._discovery_keys, None)

@@ -1,8 +1,8 @@
-"""JSON with the bytes of JavaScript's `JSON.stringify`: both find what the other put.
+"""JSON with the bytes of JavaScript's `JSON.stringify`: each side finds what the other put.
 
-Python writes some floats otherwise: 1.0 is 1 there, 1e-07 is 1e-7, 1e+16 has all its digits and
--0.0 is 0. So what was such a float is read as an int. An `int` beyond 2**53, which JavaScript does
-not have, keeps its digits.
+Python writes some floats differently: in JavaScript 1.0 is 1, 1e-07 is 1e-7, 1e+16 has all its
+digits and -0.0 is 0. So a float such as 1.0 is read back as an int. An `int` beyond 2**53, which
+JavaScript does not have, keeps its digits.
 
 Keys that are array indices come first there, by number: {"b": 0, "10": 0, "9": 0} is
 {"9":0,"10":0,"b":0}.
@@ -25,13 +25,13 @@ _TEXT_OR_FLOAT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9]+\.?[0-9]*(?:e[-+]
 
 _is_index = re.compile(r"0|[1-9][0-9]{0,9}").fullmatch
 _NO_INDEX = 2**32 - 1
-"""The first number that is none."""
+"""The first number that is not an array index."""
 
 
 def encode_json(value: object) -> bytes:
-    """Half a surrogate pair is written as its escape.
+    """A lone surrogate is written as its escape.
 
-    Raises: ValueError for what JSON has no word for: infinity, and what is no number.
+    Raises: ValueError for what JSON has no word for: infinity and NaN.
     """
     text = _encode(value)
     if _may_differ(text):
@@ -43,7 +43,7 @@ def encode_json(value: object) -> bytes:
 
 
 def _with_indices_first(value: object) -> object:
-    """A copy with the keys in JavaScript's order; it is as deep as JSON may be."""
+    """A copy with the keys in JavaScript's order; not recursive, since JSON may be deep."""
     whole = [value]
     copies: list[Any] = [whole]
     while copies:

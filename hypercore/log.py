@@ -66,7 +66,7 @@ class Changeset:
     """What is kept of the old history, in blocks; None when nothing is lost."""
 
     staged: range = range(0)
-    """Blocks that come with this, too, and whose rows are in the batch already."""
+    """Further blocks of this changeset, whose rows are in the batch already."""
 
     encoded_nodes: dict[int, bytes] = field(default_factory=dict)
     """Further nodes by their index, as they are stored."""
@@ -75,7 +75,7 @@ class Changeset:
 def shared_length(before: Head, after: Head, read_node: NodeReader) -> int:
     """How many first blocks of an earlier head the log still has, as far as its roots show it.
 
-    `read_node` is of the log as it is now, at `after`.
+    `read_node` reads the log as it is now, at `after`.
     """
     if before.fork == after.fork:
         return min(before.length, after.length)
@@ -141,7 +141,7 @@ def truncate(head: Head, length: int, fork: int, read_node: NodeReader, sign: Si
     """Cut the log back to `length` blocks, as a new fork that is signed right away.
 
     Raises: OutOfRange for a length beyond the log, UsageError for a fork that is not newer or
-    is no number of the format, CorruptStorage when a root of the shorter log is not stored.
+    is above `MAX_UINT`, CorruptStorage when a root of the shorter log is not stored.
     """
     if not 0 <= length <= head.length:
         raise OutOfRange(length, head.length)

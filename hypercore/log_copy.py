@@ -6,8 +6,8 @@
 
 Every block is hashed on its way, up to a root: what is damaged is not copied.
 
-Source: hypercore 11.37.1 lib/copy-prologue.js; unlike there user data stays where it is, and
-JavaScript hashes nothing but the roots.
+Source: hypercore 11.37.1 lib/copy-prologue.js, which also copies user data, and hashes nothing but
+the roots.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who has a log open, and hears what becomes of it."""
+"""The users that have a log open, and what they are told of it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from hypercore.log import Changeset
 
 
 class User(Protocol):
-    """Who has the log open; `handle.Handle` is one."""
+    """One that has the log open; `handle.Handle` is one."""
 
     @property
     def is_weak(self) -> bool:
         """Whether the log may be closed while this user has it open."""
 
     def arrived(self, changesets: Sequence[Changeset]) -> None:
-        """These were committed."""
+        """These changes were committed."""
 
     def truncating(self, length: int) -> None:
         """The log is about to be cut to that length."""
 
     def replaced(self, length: int) -> None:
-        """Others had the files: only so many of the blocks are what they were."""
+        """Another process had the files: only the first `length` blocks are what they were."""
 
     def fail(self, error: Exception) -> None:
         """Nothing will come any more."""
@@ -36,7 +36,7 @@ class User(Protocol):
 
 
 class HistoryWatch(Protocol):
-    """Who has to know what is cut off; it is watched for as long as it is referenced."""
+    """Something that is told what is cut off, for as long as anybody holds a reference to it."""
 
     def truncating(self, length: int) -> None:
         """The log is about to be cut to that length."""
@@ -54,16 +54,16 @@ class LogUsers:
         self._users[user] = None
 
     def remove(self, user: User) -> None:
-        """It has left, and hears nothing more. One that is not here is no error."""
+        """The user has left, and hears nothing more; one that is not here is no error."""
         self._users.pop(user, None)
 
     @property
     def sessions(self) -> int:
-        """How many of them keep the log open."""
+        """How many users keep the log open."""
         return sum(not user.is_weak for user in self._users)
 
     def arrived(self, changesets: Sequence[Changeset]) -> None:
-        """These were committed."""
+        """These changes were committed."""
         for user in self._users:
             user.arrived(changesets)
 
@@ -73,14 +73,14 @@ class LogUsers:
             watch.truncating(length)
 
     def replaced(self, length: int) -> None:
-        """Others had the files: only so many of the blocks are what they were."""
+        """Another process had the files: only the first `length` blocks are what they were."""
         for user in self._users:
             user.replaced(length)
         for watch in self.histories:
             watch.truncating(length)
 
     def fail(self, error: Exception) -> None:
-        """Nothing will come any more, until they have `recovered`."""
+        """Nothing will come any more, until `recovered`."""
         for user in self._users:
             user.fail(error)
 
@@ -90,7 +90,7 @@ class LogUsers:
             user.recovered()
 
     def end(self) -> None:
-        """The log is closed, for all of them."""
+        """The log is closed, for all users."""
         for user in list(self._users):
             user.log_closed()
         self._users.clear()

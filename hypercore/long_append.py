@@ -22,16 +22,16 @@ from hypercore.open_log import OpenLog
 from hypercore.stored_log import StoredLog
 
 _MUCH_BYTES = 16 << 20
-"""From so many on the rows wait on the disk. Each such append costs the database a file or two of
-those that it merges when there are four, as 8 MiB of rows do that are written as ever."""
+"""From so many bytes on, the rows wait on the disk. Each such append costs the database a file or
+two of those that it merges when there are four; so do 8 MiB of rows written the usual way."""
 
 _PIECE_BYTES = 1 << 20
 _ROWS_BYTES = 110
-"""What is written of a block beside its bytes, about."""
+"""About how many bytes are written for a block besides its own."""
 
 
 class LongAppend:
-    """Blocks for the end of one log, whose writer's lock is held meanwhile. Nothing waits."""
+    """Blocks for the end of one log, whose writer's lock is held meanwhile. Nothing here waits."""
 
     def __init__(
         self, stored: StoredLog, cipher: BlockEncryption | None, expected_bytes: int = 0
@@ -41,7 +41,7 @@ class LongAppend:
         self._log = stored
         self._cipher = cipher
         self._base = self._head = stored.head
-        # A store may still know of what a cut took; in a first history all that comes is new.
+        # A store may still know rows that a cut took; in a first history all rows are new.
         is_much = expected_bytes >= _MUCH_BYTES and not stored.head.fork
         keys = stored.rows.keys
         rising = (keys.blocks()[0], keys.nodes()[0]) if is_much else ()
@@ -116,14 +116,14 @@ async def append_pieces(
     """As `Core.append_pieces`, with the writer's lock held."""
     stored = shared.log
     start = stored.head.length
-    if not stored.is_writable:  # it takes the signature of more than its own key
+    if not stored.is_writable:  # its own key is not enough to sign it
         return shared.append([block for piece in pieces for block in piece], local)
     append = LongAppend(stored, shared.cipher, expected_bytes)
     try:
         for piece in pieces:
             append.add(piece)
             await shared.pause()
-            shared.check_open()  # the core may be open anew by now, as another object, or be gone
+            shared.check_open()  # by now the core may be gone, or open anew as another object
         append.commit(local)
     finally:
         append.close()

@@ -1,9 +1,9 @@
-"""[disk] Our own core whose newest head was lost, and its blocks were not.
+"""[disk] Our own core, when its newest head is lost and its blocks are not.
 
 A head is a row of its own: without it a core is not opened any more, since whoever went on from
 an older one would sign another history of the same fork. What is left may be all there was, and
-be nowhere else. So it is signed anew, as a fork that has never been: that contradicts nothing,
-peers follow, and keep what they have in common with it.
+be nowhere else. So it is signed anew, as a fork that has never been: that contradicts nothing, and
+peers follow it, keeping what they have in common with it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from hypercore.storage.records import decode_record
 
 
 def carry_on(storage: Storage, discovery_key: bytes) -> int | None:
-    """Sign a head for all that is here of our own core, where there is more than its head tells.
+    """Sign a head for all that is here of our own core, if that is more than its head covers.
 
     Returns the length; None when the core is somebody else's or others sign it, too, when its head
-    is not older than its tree, or something is lacking. Raises: CorruptStorage, StorageFailed.
+    is not older than its tree, or something is missing. Raises: CorruptStorage, StorageFailed.
     """
     record = Catalog(storage).find(discovery_key)
     data = None if record is None else storage.get(auth_key(record.core_pointer))
@@ -44,7 +44,7 @@ def carry_on(storage: Storage, discovery_key: bytes) -> int | None:
     found = tuple(root for root in roots if root is not None)
     if len(found) < len(roots):
         return None
-    # How often it was cut is lost with the head: the time is more than that.
+    # How often the log was cut is lost with the head: the time in seconds is more than that.
     fork = int(time.time()) if old is None else old.fork + 1
     head = Head(fork, length, sum(root.size for root in found), found)
     try:
@@ -57,13 +57,13 @@ def carry_on(storage: Storage, discovery_key: bytes) -> int | None:
     batch = storage.batch()
     rows.stage_changes(batch, Changeset(nodes=list(found)))
     rows.stage_head(batch, head)
-    rows.stage_hints(batch, Hints())  # found anew; as a new fork it may go on
+    rows.stage_hints(batch, Hints())  # derived when it is opened; a new fork need not recover
     storage.commit(batch)
     return length
 
 
 def _head_of(rows: CoreStorage) -> HeadRecord | None:
-    """None also for one that cannot be read."""
+    """None also for a head that cannot be read."""
     data = rows.storage.get(rows.keys.head)
     try:
         return None if data is None else decode_record("head", HeadRecord.decode, data)
@@ -72,7 +72,7 @@ def _head_of(rows: CoreStorage) -> HeadRecord | None:
 
 
 def _length_of_tree(rows: CoreStorage) -> int:
-    """How long the log was of which the tree has the last leaf."""
+    """The length of the log that ends with the last leaf of the tree."""
     start, stop = rows.keys.nodes()
     last = 0
     for key, _ in rows.storage.items(start, stop):
@@ -94,7 +94,7 @@ def subtree(rows: CoreStorage, index: flat_tree.TreeIndex) -> MerkleNode | None:
     except CorruptStorage:
         return None
     first, second = flat_tree.children(index)
-    # One by one: a log of which next to nothing is here has no end to look for.
+    # One by one: in a log of which little is here, looking into both would never end.
     left = subtree(rows, first)
     right = None if left is None else subtree(rows, second)
     return None if left is None or right is None else parent_node(left, right)

@@ -151,7 +151,7 @@ async def test_nothing_is_shown_that_the_disk_does_not_have(tmp_path: Path) -> N
         core.append_nowait(b"one", signature=signature_of(core.propose(b"one")))
         core.append_nowait(b"two", key_pair=PAIR)
         assert (core.length, core.durable_length) == (2, 0)
-        with pytest.raises(UsageError, match="2 blocks, 0 of them durable"):
+        with pytest.raises(UsageError, match="only 0 of 2 blocks are durable"):
             core.sign_for(SOLE, key_pair=PAIR)
         await core.wait_durable()
         assert core.durable_length == 2
