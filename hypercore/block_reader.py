@@ -175,7 +175,7 @@ class BackwardReader:
 
 
 class CutWatch:
-    """How far a log was cut back since somebody last looked; an `open_log.HistoryWatch`."""
+    """How far a log was cut back since somebody last looked; a `log_users.HistoryWatch`."""
 
     def __init__(self) -> None:
         self._lowest: float = inf

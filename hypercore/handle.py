@@ -362,7 +362,7 @@ class Handle:
         self.budget = YIELD_COST
         await self.shared.pause()
 
-    # --- what the log calls: `open_log.User` ----------------------------------------------------
+    # --- what the log calls: `log_users.User` ---------------------------------------------------
 
     def arrived(self, changesets: Iterable[Changeset]) -> None:
         if self._waiters:

@@ -58,7 +58,7 @@ class HeldBlocks:
         storage.commit(batch)
 
     def _clear_bits_beyond(self, length: int) -> list[int]:
-        """Clear bits beyond the end, which the next blocks would make true; returns their pages."""
+        """Clear bits from the end on, which the next blocks would make true; returns the pages."""
         pages = self.bitfield.pages()
         if not pages or self.bitfield.first_set(length, (pages[-1] + 1) * PAGE_BITS) is None:
             return []

@@ -48,7 +48,7 @@ class StoredLog:
         """
         self.rows = rows
         self.sequence = 0
-        """The storage's sequence number of the last commit; 0 before the first one from here."""
+        """The storage's sequence number of the last commit made here; 0 before the first."""
         self.on_group_update: Callable[[StoredLog], None] | None = None
         """Told of each new head of a log that is in a group; must not wait."""
         self.on_cut: Callable[[int], None] = _nobody_told

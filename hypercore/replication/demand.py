@@ -259,7 +259,7 @@ class Demand:
     def settle(self, index: int) -> None:
         """The block was stored: nobody asks for it any more.
 
-        A block that was cut off at once is not here, and is wanted of the history that did that.
+        If a new history cut the block off at once, it is not here, and is wanted of that history.
         """
         self._asked.discard(index)
         if self._points.pop(index, 0):

@@ -485,7 +485,7 @@ class Downloads:
         if request.index >= 0:
             peer.lacks(request.index)
         if request.upgrade is not None and (request.index < 0 or peer.offers(request.index)):
-            # Else it may lack that block only, which was cleared: then the head comes alone.
+            # Otherwise the peer may lack only that block: then its head is asked for alone.
             peer.refused_length = peer.length
         if self.heads.forks.owns(peer, request):
             peer.refused_fork = request.fork

@@ -99,7 +99,7 @@ class HeadRequests:
         self.updates += more if keeps_channels else 0
 
     def passed(self, now: float) -> None:
-        """Peers were asked: a head that could not be asked for at the deadline gets a new one."""
+        """Peers were asked: a head that could not be asked for in time gets a new deadline."""
         if now >= self.deadline:
             self.deadline = inf
 
@@ -138,7 +138,7 @@ class HeadRequests:
             self._demand.put_back(asked.index)
 
     def _put_back_late(self, now: float) -> None:
-        """Put back blocks of all late peers, asked first or not, even if another sent a head."""
+        """Put back the blocks of all late peers, whoever was asked first or has sent a head."""
         for peer, asked in list(self._blocks.items()):
             if asked.sent_at <= now - patience(peer):
                 self._put_back(peer)

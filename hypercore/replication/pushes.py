@@ -1,4 +1,4 @@
-"""Blocks sent to one peer without a request: it takes pushes, or asked by an extension.
+"""Blocks sent to one peer without a request, as it takes pushes or asked by an extension.
 
 Each leaves with what proves it to the length that the peer has by then: the one it told us, or
 the one that earlier pushes and answers on this channel brought it to. As with answers, nothing

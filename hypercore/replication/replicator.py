@@ -167,7 +167,7 @@ class Replicator:
         *,
         is_forced: bool = False,
     ) -> list[Output]:
-        """Ask for blocks, now or when a peer has them; taken back by `unwant` of the same.
+        """Ask for blocks, now or when a peer has them; taken back by `unwant` of the same blocks.
 
         `priority` is for ranges and bitmaps; other blocks are urgent. `is_forced`: ask for these
         even where nothing else is asked for because peers push.

@@ -83,7 +83,7 @@ class CoreReplication:
         self._served.act(self._replicator.want(indices, now, priority, is_forced=is_forced))
 
     def unwant_blocks(self, indices: Iterable[int], priority: Priority = Priority.LINEAR) -> None:
-        """Take back one `want_blocks` of the same; cancels what nobody else wants."""
+        """Take back one `want_blocks` of the same blocks; cancels what nobody else wants."""
         self._served.act(self._replicator.unwant(indices, trio.current_time(), priority))
 
     def prefetch(self, indices: Iterable[int]) -> None:

@@ -260,7 +260,7 @@ class Uploads:
     ) -> ProofRequest:
         """If pushes have brought the peer further since it asked, answer from there.
 
-        A peer that asks from below that once more has not taken the pushes, and is believed.
+        A peer that asks from below again has not taken the pushes, and is believed.
         """
         start = self.pushed_length
         left = head.length - start

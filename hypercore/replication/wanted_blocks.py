@@ -234,7 +234,7 @@ class WantedBlocks:
         return min((first for first in found if first is not None), default=None)
 
     def rewind(self, bitfield: Bitfield) -> None:
-        """Look through all of it again for what is not here. What is asked for is put back."""
+        """Look through all of it again for what is not here, even if it is asked for."""
         ranges = *(wanted.wanted for wanted in self._ranges), *self._held_ranges
         lists = *(listed.wanted for listed in self._lists), *self._held_lists
         self._ranges, self._held_ranges = [_Range(wanted) for wanted in ranges], []

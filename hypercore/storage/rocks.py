@@ -111,7 +111,7 @@ class RocksStorage:
             self._group.fail(failure)
 
     def _open(self, *, is_new: bool = False) -> StorageError | None:
-        """Returns why it can only be read until `recover`, if there is no room to write."""
+        """Open the database; returns the failure if it can only be read, for want of room."""
         path = self.path
         if not self._read_only:
             check_recovered(path / "db")

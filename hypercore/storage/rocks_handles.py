@@ -14,7 +14,7 @@ from hypercore.errors import CorruptStorage, StorageError
 
 
 class RocksBatch:
-    """A native batch; `put` and `delete` are that one's methods, to cost nothing on top.
+    """A native batch; `put` and `delete` are its native methods, to cost nothing on top.
 
     While one is neither committed nor garbage, closing the store does not unlock it, unless the
     store knows the batch and can take it away.
