@@ -1,4 +1,4 @@
-"""What one member is known to hold durably of ours, and what we owe it to say of its own.
+"""What a member is known to hold durably of our values, and what we owe it to say of its own.
 
 Whatever a member says that it holds (an update, an answer, a question, an acknowledgement) is
 durable there: that is when nodes say so. What it was told of and has not confirmed is
@@ -26,9 +26,9 @@ MAX_STATED = 2048
 
 
 def holds(held: Sessions | None, wanted: Sessions) -> bool:
-    """Whether who holds `held` lacks nothing of `wanted`.
+    """Whether nothing of `wanted` is lacking in `held`.
 
-    Of a deleted value a tombstone is all that anybody holds: its delete sessions count alone.
+    Of a deleted value only a tombstone is held: its delete sessions alone count.
     """
     if held is None:
         return False
@@ -38,13 +38,13 @@ def holds(held: Sessions | None, wanted: Sessions) -> bool:
 
 
 class Acknowledgements:
-    """Of one member, both ways. Sync and pure."""
+    """Of one member, in both directions. Sync and pure."""
 
     def __init__(self) -> None:
         self.is_compared = False
         """Whether what it holds was compared once with all that is wanted here by now."""
         self.told_length = 0
-        """Of our data core, when it was welcomed: what it catches up with, if it keeps all."""
+        """Length of our data core when it was welcomed: it catches up to there, if it keeps all."""
         self.is_spoken = False
         """Whether the member ever acknowledged anything: older nodes do not."""
         self.hears_everything = False
@@ -62,7 +62,7 @@ class Acknowledgements:
         self._merged_told = -1
         """Below any length: the first word tells the member that we acknowledge at all."""
 
-    # What it holds of ours.
+    # What the member holds of our values.
 
     @property
     def unacknowledged(self) -> int:
@@ -106,11 +106,11 @@ class Acknowledgements:
             self.is_partial = False
 
     def keep(self, is_wanted: Callable[[RawCoId], bool]) -> None:
-        """It lost interest in what is not wanted: that stays unacknowledged for good."""
+        """It lost interest in all other values: its word about them is not waited for any more."""
         for co_id in [co_id for co_id in self._unacknowledged if not is_wanted(co_id)]:
             self._settle(co_id)
 
-    # What we hold of its.
+    # What we hold of the member's values.
 
     @property
     def is_owing(self) -> bool:

@@ -14,12 +14,12 @@ from node.mesh.recall import Recall
 from swarm.io.tasks import Wakeup
 
 MAX_FETCHES = 8
-"""Fetches of announced values at the same time; each has up to 32 values of one member, of whom
-there are two at most."""
+"""Fetches of announced values at the same time; each has up to 32 values of one member. A member
+has two full ones at most."""
 
 
 class AnnouncedValues:
-    """What is lacking of them here is fetched from one of those who have it, in the background."""
+    """Fetches what is lacking of them here, from a member that has it, in the background."""
 
     def __init__(self, fetcher: Fetcher, recall: Recall, settled: trio.lowlevel.ParkingLot) -> None:
         """`settled` is woken after each fetch; none begins before our own data core is whole."""

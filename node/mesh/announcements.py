@@ -1,4 +1,4 @@
-"""Who said that it holds more of what: what is still to be fetched, and from whom next.
+"""Which members claim more than we hold: what is still to be fetched, and from whom next.
 
 Updates and answers of all members meet here, so that what several of them announce is
 fetched once. Nothing is taken on trust: an id leaves when our own known state has reached
@@ -28,7 +28,7 @@ MAX_MEMBER_VALUES = 2 * MAX_FETCH_VALUES
 
 
 def exceeds(announced: Sessions, held: Sessions | None) -> bool:
-    """Whether there is anything announced that is not held; a header alone counts too."""
+    """Whether anything is announced that is not held; a header alone counts, too."""
     if held is None:
         return True
     return any(count > held.get(session_id, 0) for session_id, count in announced.items())
@@ -67,7 +67,7 @@ class Announcements:
         self._max_sessions = max_sessions
         self._claims: dict[RawCoId, dict[bytes, _Claim]] = {}
         self._queues: OrderedDict[bytes, OrderedDict[RawCoId, None]] = OrderedDict()
-        """What waits, by the member to fetch it from; whose turn it is comes first."""
+        """What waits, by the member to fetch it from; the member whose turn it is comes first."""
         self._queue_of: dict[RawCoId, bytes] = {}
         self._fetching: dict[RawCoId, bytes] = {}
         self._busy: Counter[bytes] = Counter()
@@ -114,7 +114,7 @@ class Announcements:
         return True
 
     def forget_member(self, member_id: bytes) -> None:
-        """It went away: what only it has cannot be fetched."""
+        """The member went away: what only it has cannot be fetched."""
         for co_id in [co_id for co_id, claims in self._claims.items() if member_id in claims]:
             self._drop(co_id, member_id)
             self._enqueue(co_id)
@@ -191,7 +191,7 @@ class Announcements:
 
     @staticmethod
     def _best(claims: Mapping[bytes, _Claim]) -> bytes:
-        """Who claims most; of several the one that spoke first."""
+        """The member that claims most; of several, the one that spoke first."""
         return max(claims, key=lambda member_id: sum(claims[member_id].sessions.values()))
 
     def _drop(self, co_id: RawCoId, member_id: bytes) -> None:

@@ -1,7 +1,7 @@
-"""Which ranges of other nodes' cores were used last: what the cache of blocks gives up is the rest.
+"""Which ranges of other nodes' cores were used last: the cache of blocks gives up the rest.
 
-A range is 1,024 blocks. Used is what was read, or came; what was never used since the start counts
-as used before everything else.
+A range is 1,024 blocks. It is used when some of it is read, or comes; one that was not used since
+the start counts as used before all others.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ RANGE_BLOCKS = 1 << RANGE_SHIFT
 
 
 class BlockUses:
-    """Ticks of a counter by core and range; a thousand million blocks take some 100 MB."""
+    """Ticks of a counter by core and range; a billion blocks take some 100 MB."""
 
     def __init__(self) -> None:
         self._cores: dict[bytes, dict[int, int]] = {}
         self.tick = 0
-        """Of everything that is used until it is raised."""
+        """What is used now gets this tick."""
 
     def of(self, key: bytes) -> dict[int, int]:
         """Range to tick, for a core; whoever uses a range sets it."""
         return self._cores.setdefault(key, {})
 
     def forget(self, key: bytes, number: int) -> None:
-        """Nothing is there any more."""
+        """No block of that range is here any more."""
         self._cores.get(key, {}).pop(number, None)
 
 
 class UsedLog:
     """A core of another node for a bee to read: notes what is read. The bee's `Log`.
 
-    Reads of what the `keeper` and everybody else lack end with BlockNotAvailable.
+    A read of what neither the `keeper` nor anybody else has ends with BlockNotAvailable.
     """
 
     def __init__(self, core: Core, uses: BlockUses, keeper: bytes | None = None) -> None:

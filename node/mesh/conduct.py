@@ -1,10 +1,10 @@
-"""How a member behaves: what it said and did not keep, and what it makes us do. A machine.
+"""How a member behaves: where it does not keep its word, and what it makes us do. A machine.
 
-Members know the secret of the mesh, so each may be asked for what it says; one that lies or floods
-is told from one that is slow, busy or unlucky by what came of it. What counts is numbers, of which
-no machine, however slow, makes more than it has to say:
+Members know the secret of the mesh, so each can be held to what it says; one that lies or floods
+is told from one that is slow, busy or unlucky by what comes of it. Only what a slow machine does
+no more often than a fast one is counted:
 
-| what                                                             | it goes after              |
+| what                                                             | it is expelled after       |
 |------------------------------------------------------------------|----------------------------|
 | values that it announced and did not have when asked             | 32, 1 a minute, 4 in 5     |
 | reads of its log that show what no node writes                   | 3, one after the other     |
@@ -20,14 +20,14 @@ no machine, however slow, makes more than it has to say:
 
 Connections live for months: what is no fault once a day is none on the thousandth day.
 
-A line that carries nothing one way stalls reads, too, so who goes for that may come back at once,
-the first time. What is wrong with the content of a log that it has signed is no line's fault.
+A line that carries nothing one way stalls reads, too, so a member expelled for that may come back
+at once, the first time. What is wrong with the content of a log that it signed is no line's fault.
 
 Work, on the other hand, is nobody's fault: a node with many clients asks for a lot, and one that
 was away for long has to compare everything. A member that takes more of our time than its share is
-read and answered later (`effort`), at once, and for as long as it goes on. What turns out to be
-true pays for itself, and so does looking up each value that is here now and then, and some that are
-not.
+read and answered later (`effort`), at once, and for as long as it goes on. A claim that turns out
+to be true pays for itself. Asking now and then for each value that is here costs nothing, and
+neither does asking for some that are not.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ UNDELIVERED_PER_SECOND = 1 / 60
 MAX_UNDELIVERED_PER_DELIVERED = 4
 MAX_FAILURES = 3
 RUN_SECONDS = 10.0
-"""How long a read that stalled is remembered: whoever speaks meanwhile could have answered it."""
+"""How long a stalled read is remembered: a member that speaks meanwhile could have answered it."""
 
 VALUE_SECONDS = 0.001
-"""What a value that was brought over is worth, about what handling it takes."""
+"""What a value that was brought over is worth: about what handling it takes."""
 
 CLAIM_SECONDS = 0.0001
 MAX_TRUE = 20_000
@@ -54,29 +54,29 @@ TRUE_PER_SECOND = 2000
 
 MAX_ABSENT = 8000
 ABSENT_PER_SECOND = 100
-"""Values that may be asked for in vain and cost nothing: what eight clients ask for who come from
-elsewhere. Each takes some 60 us to look up."""
+"""Values that may be asked for in vain at no cost: what eight clients that come from elsewhere ask
+for. Each takes some 60 us to look up."""
 
 MIN_PRESENT = 8000
 PRESENT_PER_SECOND = 1 / 100
-"""Every value that is here may be asked for at no cost, and again when that is long ago (as a part
-of them a second); a node compares what it keeps when it meets another, and every five minutes."""
+"""Every value that is here may be asked for at no cost, and again after a long while (this part of
+them each second); a node compares what it keeps when it meets another, and every five minutes."""
 
 MAX_IDLE = 256
 IDLE_PER_SECOND = 1 / 10
-"""A node says a few such words when it meets another, and when words cross."""
+"""A node sends a few such messages when it meets another, and when messages cross."""
 
 MAX_TURNS = 64
 TURNS_PER_SECOND = 5
-"""How often it may follow something else; once it reads our log in vain it asks twice a second to
-be told of everything once more, and that takes two messages."""
+"""How often it may follow something else. A member that reads our log in vain asks twice a second
+to be told of everything once more, and that takes two messages."""
 
 MAX_IDLE_WORDS = 50_000
 IDLE_WORDS_PER_SECOND = 500
-"""More than are on their way when we lose interest, or than there are members of a mesh."""
+"""More than are on their way when we lose interest, or than a mesh has members."""
 
 REPLIES_PER_VALUE = 4
-"""It may not know a short name, hold nothing, hold a part, and hold all in the end."""
+"""A member may not know a short name, then hold nothing, then a part, and all in the end."""
 
 MAX_UNKNOWN = 4096
 UNKNOWN_PER_SECOND = 1
@@ -90,7 +90,7 @@ class Conduct:
     def __init__(self, now: float) -> None:
         self.effort = Effort(now)
         self.ended_for: str | None = None
-        """What it did that it must not, if that is why it goes."""
+        """What it did wrong, if that is why it goes."""
         self._was_unlucky: bool | None = None
         self.undelivered = 0
         """Values that it announced, and did not have when it was asked for them."""
@@ -109,9 +109,9 @@ class Conduct:
         self._unreadable = 0
         """Failures that no line is to blame for."""
         self._in_vain_since: float | None = None
-        """When the first read began of those that stalled lately."""
+        """When the first of the reads that stalled lately began."""
         self._is_short = False
-        """Whether it did not have more than it may happen not to have."""
+        """Whether it lacked more of what it had announced than chance explains."""
         self._replies = 0
         self._flood: str | None = None
         """What there was too much of."""
@@ -127,14 +127,14 @@ class Conduct:
         self._unknown_bytes = Quota(MAX_UNKNOWN_BYTES, UNKNOWN_BYTES_PER_SECOND, now)
 
     def note_delivered(self, values: int) -> None:
-        """So much came that it had announced."""
+        """So many values came that it had announced."""
         self.delivered += values
         self.effort.earn(values * VALUE_SECONDS)
         self._failures = self._unreadable = 0
         self._in_vain_since = None
 
     def note_true(self, claims: int, now: float) -> None:
-        """So much of what it said we hold, too, or had asked for."""
+        """So many of its claims were about what we hold, too, or had asked for."""
         self.effort.earn(self._true.take(claims, now) * CLAIM_SECONDS)
 
     def note_undelivered(self, now: float) -> None:
@@ -144,8 +144,9 @@ class Conduct:
     def note_failure(self, cause: Cause, asked_at: float, heard_at: float) -> None:
         """A read of its log that began at `asked_at` failed, while it was connected.
 
-        If nothing at all was heard of it meanwhile, that says more of the line than of it. But
-        who was asked before, was heard after that, and is silent again, answers what it likes.
+        If nothing at all was heard of it meanwhile, that says more about the line than about it.
+        But a member that was asked before, was heard after that, and is silent again, answers only
+        what it likes.
         """
         if cause is Cause.OUR_DISK:
             return
@@ -162,7 +163,7 @@ class Conduct:
     def note_looked_up(
         self, seconds: float, present: int, absent: int, stored: int, now: float
     ) -> None:
-        """That took so long for it; so many of them are here, of the values `stored` in all."""
+        """Looking up values for it took so long; `present` of them are here, of `stored` in all."""
         free = self._absent.take(absent, now)
         free += self._present.take(present, now, most=stored)
         paid = present + absent - free
@@ -190,13 +191,13 @@ class Conduct:
             self._flood = "words about members without end"
 
     def note_reply(self, values: int, told: int) -> None:
-        """It replied to what it was told of so many values, of `told` in all so far."""
+        """It replied about so many values; it was told of `told` in all so far."""
         self._replies += values
         if self._replies > MAX_IDLE_WORDS + REPLIES_PER_VALUE * told:
             self._flood = f"{self._replies} replies to {told} values that it was told of"
 
     def note_unknown(self, size: int, now: float) -> None:
-        """A message of no known number."""
+        """A message whose number is not known here."""
         has_room = self._unknown_bytes.take(size, now) == size
         if not (self._unknown.take(1, now) and has_room):
             self._flood = "messages that nobody knows, one after the other"

@@ -11,7 +11,7 @@ from hypercore.core import Core
 from node.mesh.member import Member
 
 CONDUCT_SECONDS = 0.5
-"""How often it is looked at what members did to cores."""
+"""How often to look at what members did to cores."""
 
 
 class OpenCores(Protocol):
@@ -21,14 +21,14 @@ class OpenCores(Protocol):
 
 
 async def watch_conduct(members: Mapping[bytes, Member], cores: OpenCores | None) -> None:
-    """Expel who broke a rule, until cancelled; one look at all cores is for all members.
+    """Expel members that broke a rule, until cancelled; one look at all cores is for all members.
 
     `members` is the mesh's own table, by id.
     """
     while True:
         await trio.sleep(CONDUCT_SECONDS)
         if members:
-            _look(members, cores)  # a call of its own: whoever has gone is not held while we wait
+            _look(members, cores)  # a call of its own: no local keeps alive a member that has gone
 
 
 def _look(members: Mapping[bytes, Member], cores: OpenCores | None) -> None:

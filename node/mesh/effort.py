@@ -1,20 +1,19 @@
 """How much of our time a member may take, and what it need not pay for. Machines.
 
-Seconds are those of the clock that everybody waits by, not of the processor: where other jobs have
-most of the machine, what is done for a member takes longer by as much as our own share is smaller,
-and it is a share of that which it may have.
+Seconds are those of the clock, not of the processor: where other jobs have most of the machine,
+work for a member takes longer, as all our work does, and its share is one of what we have.
 """
 
 from __future__ import annotations
 
 SHARE = 0.05
-"""Of our time that any member may take, for reading and for answering it together."""
+"""The part of our time that a member may take, for reading and for answering it together."""
 
 MAX_CREDIT_SECONDS = 0.2
 """What it may take at once; some 50,000 values announced."""
 
 BYTE_SECONDS = 3e-9
-"""What it takes to read and decrypt a byte: nobody sees that time from here."""
+"""What it takes to read and decrypt a byte: that time is not measured."""
 
 MAX_PAUSE_SECONDS = 2.0
 
@@ -29,12 +28,12 @@ class Effort:
         self._updated_at = now
 
     def spend(self, seconds: float, now: float, size: int = 0) -> None:
-        """So long was worked for it, who had sent so many bytes."""
+        """So long was worked for the member, which had sent `size` bytes."""
         self._update(now)
         self._credit -= seconds + size * BYTE_SECONDS
 
     def earn(self, seconds: float) -> None:
-        """Something that it said or brought was worth so much; no more is kept than is owed."""
+        """Something it said or brought was worth so much; beyond MAX_CREDIT_SECONDS it is lost."""
         self._credit += seconds
 
     def pause_seconds(self, now: float) -> float:
@@ -59,7 +58,7 @@ class Quota:
         self._updated_at = now
 
     def take(self, number: int, now: float, most: float = 0.0) -> int:
-        """How many of these are free still; so many are gone. `most` may only grow."""
+        """How many of these are still free; they are used up now. `most` may only grow."""
         if most > self._most:
             self._left += most - self._most
             self._per_second *= most / self._most

@@ -1,7 +1,7 @@
 """[trio] What is due with which member now: its rule, and what its budget has left.
 
-Bytes are counted in the row `traffic:{member id}` beside our data core. The end of the process
-forgets those of the last seconds.
+Bytes are counted in the row `traffic:{member id}` beside our data core. Those of the last seconds
+are forgotten when the process ends.
 """
 
 from __future__ import annotations
@@ -80,11 +80,10 @@ class Exchange:
         self._rows = rows
         self._changed = trio.Event()
         self._ended: Counter[bytes] = Counter()
-        """Bytes of connections that ended since they were counted, by member; written with the
-        next that are."""
+        """Bytes of connections that ended, by member; written when bytes are counted next."""
 
     def due(self, member_id: bytes, name: str, traffic: Traffic | None = None) -> Direction:
-        """What is exchanged with a member at this moment; no traffic counts as of the LAN."""
+        """What is exchanged with a member now; without `traffic` it counts as on the LAN."""
         is_lan = traffic is None or traffic.is_lan
         rule = self.rules.find(member_id, name, is_lan=is_lan)
         if rule.day_bytes is None and rule.month_bytes is None:
@@ -98,7 +97,7 @@ class Exchange:
         return written.counted(ended, time.time()) if ended else written
 
     async def count(self, member_id: bytes, size: int) -> None:
-        """So many bytes more, which count for those who have any budget.
+        """So many more bytes; they count while any rule has a budget.
 
         Cancel: they may not be counted.
         """
@@ -109,7 +108,7 @@ class Exchange:
                 await self._rows.write_local({traffic_key(member_id): counted.encode()})
 
     def count_ended(self, member_id: bytes, size: int) -> None:
-        """So many bytes more, of a connection that has ended."""
+        """So many more bytes, of a connection that has ended."""
         if size and self._has_budgets:
             self._ended[member_id] += size
 

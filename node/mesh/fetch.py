@@ -43,7 +43,7 @@ MAX_DEPENDENCIES = 1024
 """Dependencies followed from one fetch, for the same reason."""
 
 MAX_REFUSED_READINGS = 64
-"""Of one value in one fetch, of 1 MiB each: so much of a stranger's is passed over."""
+"""Readings of one value, 1 MiB each, that one fetch passes over: they may be a stranger's."""
 
 MAX_REPORTS = 4096
 
@@ -58,7 +58,7 @@ class Receipt(Protocol):
 
     @property
     def refused(self) -> Mapping[RawCoId, str]:
-        """Why; nothing of it was kept."""
+        """Values of which nothing was kept, and why."""
         ...
 
     @property
@@ -115,7 +115,7 @@ class Provenance(Protocol):
 
 
 class Origins(Protocol):
-    """Notes it, for those that have to tell others."""
+    """Notes from whom content comes, for those that have to tell others."""
 
     def note(self, member_id: bytes, contents: Iterable[Content], /) -> None: ...
 
@@ -239,7 +239,7 @@ class Fetcher:
             self._unread.discard((member.id, settled.co_id))
 
     def _is_declined(self, member: Source, co_id: RawCoId) -> bool:
-        """Whether it is not taken from there, by a decision or because it cannot be read."""
+        """Whether a value is not taken from there, by a decision or because it cannot be read."""
         declines = self.screening is not None and self.screening.declines(co_id)
         return declines or self.unreadable.has(member.id, co_id)
 
@@ -330,7 +330,7 @@ class Fetcher:
             self.screening.note(co_id, source.id, reason)
 
     def note(self, co_id: RawCoId, report: FetchReport) -> None:
-        """Remember it, unless another read of the same value brought the blocks before."""
+        """Remember a report, unless another read of the same value brought the blocks before."""
         if not report.blocks and co_id in self._reports:
             return
         self._reports.pop(co_id, None)
@@ -352,7 +352,7 @@ class _Delivery:
         self._refused: Counter[RawCoId] = Counter()
         """How often nothing was taken of what was read."""
         self._left_unread: set[RawCoId] = set()
-        """Of these the beginning was not taken here, and so no more was read."""
+        """Values whose beginning was not taken here, so that no more was read."""
 
     def has_shown(self, co_id: RawCoId, sessions: Sessions) -> bool:
         """Whether the member has shown that it holds so much."""
@@ -402,7 +402,7 @@ class _Delivery:
     async def _passes_over(self, co_id: RawCoId) -> bool:
         """Whether more is read of a value though nothing was taken of what was read.
 
-        It may be a stranger's, who has no right to write, and others' may follow.
+        A stranger without the right to write may have written that, and others what follows.
         """
         self._refused[co_id] += 1
         is_left = self._refused[co_id] < MAX_REFUSED_READINGS

@@ -25,7 +25,7 @@ waits and goes out together. So a member has at most 48 queries of ours to answe
 
 
 COPIES_SECONDS = 1.0
-"""How often at most members are asked for copies that somebody waits for."""
+"""Members are asked for copies that somebody waits for once in this time at most."""
 
 
 class Finder:
@@ -55,7 +55,7 @@ class Finder:
         self.absent = 0
 
     def joined(self, member: Member, earlier: Member | None) -> None:
-        """It is in the table now, in the place of an earlier connection if there was one.
+        """A member is in the table now, in the place of an earlier connection if there was one.
 
         What the earlier one was asked, and has not answered, is asked again.
         """
@@ -65,7 +65,7 @@ class Finder:
             inquiry.sent(member.ask(inquiry))
 
     def departed(self) -> None:
-        """Somebody went, who may be about to come back."""
+        """A member went; it may be about to come back."""
         self._last_departure = trio.current_time()
 
     async def find(
@@ -74,7 +74,7 @@ class Finder:
         """Ask all members; what they have is handed to the host before this returns.
 
         So the contents in the result are empty: an id is in it when somebody claimed to hold it.
-        At most a second until all have answered, then as long as blocks keep coming.
+        Members have a second to answer; then this takes as long as blocks keep coming.
 
         Cancel: the question is withdrawn; what was stored stays.
         """
@@ -144,7 +144,7 @@ class Finder:
     async def ask_copies(self, ids: Iterable[RawCoId]) -> None:
         """Ask all members how much of these they hold, and fetch what is not here.
 
-        At most a second until all have answered, then as long as blocks keep coming.
+        Members have a second to answer; then this takes as long as blocks keep coming.
         Cancel: the question is withdrawn; what was stored stays.
         """
         inquiry = Inquiry()
@@ -187,7 +187,7 @@ class Finder:
 
 
 async def count_copies(host: MeshHost, recall: Recall, finder: Finder) -> None:
-    """Ask who holds what somebody waits for copies of, as long as somebody does; until cancelled.
+    """While somebody waits for copies of values, ask who holds these; until cancelled.
 
     Members acknowledge what is announced to them by themselves: this is for what they were
     not told of, or heard of before we started.

@@ -62,7 +62,7 @@ T = TypeVar("T")
 Tree = Snapshot[bytes, bytes]
 
 _UNREADABLE = (BeeError, HypercoreError, DecodeError, trio.ClosedResourceError)
-"""A read of a member's data core ends with these; closed it is when the member goes meanwhile."""
+"""A read of a member's data core ends with these; it is closed if the member goes meanwhile."""
 
 
 class LocalRows(Protocol):
@@ -75,7 +75,7 @@ class LocalRows(Protocol):
 class CoreData:
     """A member's data bee on a hypercore that is replicated sparsely.
 
-    Without `hints` nobody is told what is read in it: they name keys to all who have the core.
+    `hints` name the keys that are read to all who have the core; without them nobody is told.
     `uses` is told what is read, for a cache that gives up the rest. `keeper` is the member's id
     while it is connected itself: what it and all others have given up is not waited for.
     """
@@ -142,7 +142,7 @@ class CoreData:
         return Reading(pieces.pieces, pieces.is_complete, blocks, size, round_trips)
 
     def _claim(self, waited: int) -> tuple[int, int]:
-        """Of the (blocks, bytes) fetched and not yet counted to a read, what is this one's."""
+        """How many of the (blocks, bytes) fetched and not yet counted are this read's."""
         total = self._core.replication.totals()
         blocks = total.blocks_received - self._claimed_blocks
         size = total.bytes_received - self._claimed_bytes
@@ -200,11 +200,11 @@ class CoreData:
         return page
 
     async def _read_newest(self, call: Callable[[Tree], Awaitable[T]]) -> tuple[Tree, T]:
-        """What `call` reads in the tree of now, and that tree.
+        """The present tree, and what `call` reads in it.
 
         A node that erases or compacts first writes what is to stay, and then gives up the rest: a
-        read that meets a gap begins again with the head that goes with it. So does one under which
-        the log was cut back.
+        read that meets a gap begins again with the newer head. So does a read during which the log
+        is cut back.
 
         Raises: `_UNREADABLE`. Cancel: as `call`.
         """
@@ -224,7 +224,7 @@ class CoreData:
     async def _wait_length(self, version: int) -> None:
         """Wait for the head of that length; the last block, the root of its tree, comes along.
 
-        Also for the fork that the member has gone on to: what is here has that length, too.
+        Also wait for the fork that the member has gone on to: the one here may be as long.
 
         Raises: MemberDataError.
         """
@@ -262,7 +262,7 @@ def _cause(error: Exception) -> Cause:
 
 
 def _cause_of_value(error: Exception) -> Cause:
-    """The same where rows of one value were read: that it is a bee of values is known by then."""
+    """As `_cause`, for rows of one value: that it is a bee of values is known by then."""
     return Cause.VALUE if isinstance(error, DecodeError) else _cause(error)
 
 
@@ -274,9 +274,9 @@ class _Rows:
         self._unread: set[RawCoId] = set()
 
     def note(self, key: bytes, value: bytes | None) -> None:
-        """Of a row that cannot be read only the value is noted: whoever reads that finds out.
+        """Of a row that cannot be read only the value is noted: whoever reads the value finds out.
 
-        Raises: DecodeError for a row of no value.
+        Raises: DecodeError for a row that belongs to no value.
         """
         try:
             row = decode_key(key)
@@ -310,7 +310,7 @@ class Merged:
 
     @classmethod
     def decode(cls, data: bytes | None) -> Merged:
-        """What the row says; nothing merged where there is none, or none that can be read."""
+        """What the row says; nothing merged where it is missing or cannot be read."""
         if data is None:
             return cls()
         try:
@@ -350,7 +350,7 @@ class CatchUp:
         return Merged.decode(self._rows.get_local_value(merged_key(data_key)))
 
     async def run(self, member: Source, welcome: Welcome) -> bool:
-        """Merge up to the member's length now; False when it failed on the way.
+        """Merge up to the member's present length; False when that failed on the way.
 
         Cancel: what was merged stays, and the next run goes on from the last page.
         """
@@ -400,7 +400,7 @@ class CatchUp:
     async def _bring_survey(self, member: Source, data: MemberData, start: int, stop: int) -> bool:
         """Fetch what we lack by the tree, not by the log: the member gave up blocks in there.
 
-        Whether the member could be read all the time.
+        Returns whether the member could be read all the time.
         """
         after: bytes | None = b""
         while after is not None:

@@ -24,7 +24,7 @@ PREFIX = "prefix"
 EVERYTHING = "all"
 
 Owners = Sequence[str]
-"""Who owns a value, and who owns that, as far as it is known: (group, founder), (founder,), ()."""
+"""Who owns a value, and who owns its owner, if known: (group, founder), (founder,), ()."""
 
 
 class OwnerKind(StrEnum):
@@ -46,7 +46,7 @@ class OwnerRule:
 
     @classmethod
     def parse(cls, text: str) -> OwnerRule:
-        """Raises: ValueError for what is none."""
+        """Raises: ValueError for a text that is no such rule."""
         kind, separator, owner = text.partition(":")
         if not separator or not owner or len(text) > MAX_RULE_TEXT or not owner.isprintable():
             raise ValueError(f"{text!r} is no owner:ID, group:ID, account:ID or prefix:co_z...")
@@ -86,7 +86,7 @@ def first_match(rules: Iterable[OwnerRule], co_id: str, owners: Owners) -> Owner
 
 
 def read_patterns(texts: Iterable[str]) -> frozenset[OwnerRule]:
-    """What a member said of owners; kinds of a later version are left out."""
+    """What a member said about owners; kinds of rules of a later version are left out."""
     rules: set[OwnerRule] = set()
     for text in texts:
         try:

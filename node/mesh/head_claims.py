@@ -22,11 +22,11 @@ class HeadClaims:
         self._silent = set(members)
         self._heads: dict[Claimant, Head] = {}
         self._departed: Claimant | None = None
-        """Whose claim is kept though it has gone; of several the one that showed most."""
+        """The member whose claim is kept though it went; of several, the one that showed most."""
         self._half_heard: dict[Claimant, bool] = {}
-        """Who has said either how long our log is or what it knows of our key: whether the first.
+        """Members that said how long our log is (True), or what they know of our key (False).
 
-        They come in any order, and only both together are a word on which we go on.
+        The two come in any order, and only both together are a word on which we go on.
         """
 
     def __bool__(self) -> bool:
@@ -35,7 +35,7 @@ class HeadClaims:
 
     @property
     def silent(self) -> int:
-        """How many have not said anything yet of those that were ever met."""
+        """How many of the members ever met have not said both yet."""
         return len(self._silent)
 
     @property
@@ -52,7 +52,7 @@ class HeadClaims:
             self._heads[member] = head
 
     def forget(self, member: Claimant) -> None:
-        """It went. That we signed a longer head stays true, whoever has shown it."""
+        """The member went. That we signed a longer head stays true, whoever has shown it."""
         self._half_heard.pop(member, None)
         gone = [each for each in (self._departed, member) if each in self._heads]
         most = max(gone, key=self._place, default=None)

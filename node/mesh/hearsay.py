@@ -7,9 +7,9 @@
 
 So an edit costs two nodes that both have it from a third a few bytes, not two announcements and
 two acknowledgements. Nothing depends on what anybody says of its neighbors but the time that it
-takes: each is told of every edit, by everybody of whom it has not heard that it has it. Who is not
-a neighbor of where an edit comes from is told at once, and so are nodes of older versions, which
-say nothing of neighbors. Pure.
+takes: each is told of every edit, by everybody of whom it has not heard that it has it. A member
+that is no neighbor of where an edit comes from is told at once, and so are nodes of older versions,
+which say nothing of neighbors. Pure.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ SECOND_SECONDS = 1.5
 """After which the other one does, if it has heard nothing until then."""
 
 MAX_ORIGINS = 8192
-"""Sessions of which is known who brought them last (about 3 MB)."""
+"""Sessions remembered with the member that brought them last (about 3 MB)."""
 
 MAX_SHORT_NAMES = 16_384
 """Sessions that moved last, by their names (about 5 MB)."""
 
 MAX_NEIGHBORS = 65_536
-"""Of one member; of those beyond it is told in full."""
+"""Of one member; of edits that come from any beyond these it is told in full."""
 
 MAX_WAITING = MAX_NAMES
-"""Sessions that one member is to be told of in brief; of those beyond it is told in full."""
+"""Sessions that one member is to be told of in brief; of any beyond these it is told in full."""
 
 Origin = bytes | None
 """The id of the member that an edit came from; None is a client of our own."""
@@ -69,7 +69,7 @@ class Origins:
         parts: dict[Origin, dict[RawCoId, dict[CoSessionId, int]]] = {}
         for co_id, counts in moved.items():
             if not counts:
-                parts.setdefault(None, {})[co_id] = {}  # its header, that anybody may have brought
+                parts.setdefault(None, {})[co_id] = {}  # a header, which anybody may have brought
             for session_id, count in counts.items():
                 most, member_id = self._brought.get((co_id, session_id), (-1, b""))
                 origin = member_id if count <= most else None
@@ -105,7 +105,7 @@ class Hearsay:
 
     def __init__(self) -> None:
         self.told: frozenset[bytes] | None = None
-        """Our neighbors, as it was told."""
+        """Our neighbors, as far as it was told."""
         self.due_at = inf
         """When what waits is to be said."""
         self.ready: list[tuple[bytes, int]] = []
@@ -141,7 +141,7 @@ class Hearsay:
         return True
 
     def release(self, lacks: Callable[[RawCoId, Sessions], bool]) -> bool:
-        """It is time: whether there is anything to say that it has not said itself by now."""
+        """It is time; returns whether there is anything to say that it has not said itself."""
         waiting, self._waiting, self.due_at = self._waiting, {}, inf
         for (co_id, session_id), count in waiting.items():
             if lacks(co_id, {session_id: count}):

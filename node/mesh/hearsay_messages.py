@@ -25,7 +25,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
 
 SHORT_NAME_BYTES = 16
-"""As long as it takes that nobody finds two sessions of one name."""
+"""Long enough that nobody finds two sessions with one name."""
 
 MAX_NAMES = 4096
 """Names, or members, in one message."""
@@ -38,7 +38,7 @@ def short_name(co_id: RawCoId, session_id: CoSessionId) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """From these members the sender hears, too; from those it does not any more."""
+    """The sender hears from these members, too, and no longer from those removed."""
 
     added: tuple[bytes, ...] = ()
     removed: tuple[bytes, ...] = ()
@@ -88,7 +88,7 @@ HearsayMessage: TypeAlias = Neighbors | Brief | Unclear
 
 
 def difference(before: frozenset[bytes], after: frozenset[bytes]) -> Iterator[Neighbors]:
-    """The messages that bring who knows of `before` up to date; none when nothing changed."""
+    """The messages that bring a member that knows `before` up to date; none without a change."""
     added, removed = iter(sorted(after - before)), iter(sorted(before - after))
     while True:
         part = Neighbors(tuple(islice(added, MAX_NAMES)), tuple(islice(removed, MAX_NAMES)))

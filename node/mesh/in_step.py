@@ -1,4 +1,4 @@
-"""What `Mesh.sync_state` tells, gathered from those who know it."""
+"""What `Mesh.sync_state` tells, gathered from the parts of the mesh that know it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class InStep:
         )
 
     def _obstacle(self, member: Member) -> Obstacle:
-        """Why what it holds is not wholly compared with what we want; it is not."""
+        """Why what it holds has not been wholly compared with what we want."""
         if not self._recall.is_settled:
             return Obstacle.RECOVERING
         if self._fetcher.pause_reason:

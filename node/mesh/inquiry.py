@@ -70,16 +70,16 @@ class Inquiry:
         return late
 
     def holders(self, co_id: RawCoId) -> dict[bytes, Sessions]:
-        """Who claimed to hold it, and how much, as far as nobody has taken that."""
+        """The members that claimed to hold it before it was taken, and how much of it."""
         claims = self._claims.get(co_id, {})
         return {member_id: sessions for member_id, (_, sessions) in claims.items()}
 
     async def wait_sent(self) -> None:
-        """Return when no more ids can join. Cancel: nothing."""
+        """Return when no more ids can join. Cancel: undoes nothing."""
         await self._sent.wait()
 
     async def wait_complete(self) -> None:
-        """Return when there is nobody left to answer. Cancel: nothing."""
+        """Return when nobody is left to answer. Cancel: undoes nothing."""
         while not self.is_complete:
             await self._changed.wait()
 
