@@ -31,7 +31,7 @@ MAX_RECORDS = 16_384
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """An admin by this grant, or who was one: then only what is `kept` of its records counts."""
+    """An admin by this grant, or a former one: then only those of its records `kept` count."""
 
     rank: int
     grant: Grant | None = None
@@ -43,7 +43,7 @@ class _Standing:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a member may do: `role` None is nothing, and `revocation` says who wanted it so.
+    """What a member may do: with `role` None nothing, and `revocation` says who wanted it so.
 
     `grant` is the one that counts; a founder has none.
     """
@@ -97,7 +97,7 @@ class Ledger:
         return standing is not None and standing.kept is None
 
     def is_over(self, member: bytes) -> bool:
-        """Whether somebody made it an admin, whose time is over, or that of the one that did."""
+        """Whether it was made an admin, and its time is over, or that of the admin that did so."""
         return member in self._about_admins and member not in self._standings
 
     @cached_property
@@ -114,7 +114,7 @@ class Ledger:
     def judge(self, member: bytes, shown: Grant | None = None) -> Verdict:
         """The most that a grant lets a member do: one that is here, or the one it has `shown`.
 
-        That one is trusted to be signed.
+        `shown` is trusted to be signed.
         """
         if self.is_admin(member):
             return Verdict(Role.ADMIN, self._standings[member].grant)
@@ -148,7 +148,7 @@ class Ledger:
         return [grant for grant in self._by_member.get(member, ()) if self.counts(grant)]
 
     def ended(self, member: bytes) -> int | None:
-        """When the last of the grants to a member ran out that have; None if none has."""
+        """When the last of a member's expired grants ran out; None if none has expired."""
         ends = [grant.expiry for grant in self._by_member.get(member, ()) if grant.expiry]
         return max((end for end in ends if end <= self.unix_seconds), default=None)
 
@@ -192,10 +192,10 @@ class Ledger:
     def taking(self, records: Iterable[Record], mesh_key: bytes) -> Ledger:
         """With those of the records that an admin signed; the same ledger if none is new.
 
-        What counts for nothing makes room when there are too many; then what is here stays, and
-        nothing but a revocation or an admin's grant takes the place of another grant.
+        When there are too many, records that count for nothing make room; then those here stay,
+        and only a revocation, or a grant that makes an admin, takes the place of another grant.
 
-        Raises: ForgedRecord for what has the name of an admin and not its signature.
+        Raises: ForgedRecord for a record with the name of an admin and not its signature.
         """
         ledger = self
         waiting = {record for record in records if not self.holds(record)}
@@ -227,14 +227,14 @@ class Ledger:
         return Ledger(self.founders, grants, revocations, self.unix_seconds)
 
     def _is_about_admins(self, record: Record) -> bool:
-        """Whether who is an admin may be another question with it: all is weighed anew then."""
+        """Whether it may change who is an admin: then all is weighed anew."""
         if isinstance(record, Grant):
             return record.role is Role.ADMIN
         return record.subject in self.founders or record.subject in self._about_admins
 
     @cached_property
     def _about_admins(self) -> frozenset[bytes]:
-        """Whom somebody made an admin, and digests of the grants that say so, good or not."""
+        """Members that somebody made admins, and digests of the grants that did, good or not."""
         offices = [grant for grant in self.grants if grant.role is Role.ADMIN]
         members = {grant.member for grant in offices if grant.member is not None}
         return frozenset(members | {grant.digest for grant in offices})
@@ -259,7 +259,7 @@ class Ledger:
         if revocations:
             ledger.revocations = self.revocations.union(revocations)
         for name in ("records", "summary"):
-            ledger.__dict__.pop(name, None)  # what is cached of these is said anew
+            ledger.__dict__.pop(name, None)  # cached, and out of date
         ledger.in_force = {**self.in_force, **{record.digest: record for record in added}}
         ledger._first_end = self._first_to_come([self._first_end, *(g.expiry for g in grants)])
         return ledger
@@ -292,13 +292,13 @@ class Ledger:
     def _note(self, revocation: Revocation) -> None:
         subject = revocation.subject
         if subject in self._offices or self.is_admin(subject):
-            return  # of an admin of the same rank, or a smaller one
+            return  # the subject is an admin of the same rank, or a smaller one
         self._against.setdefault(subject, []).append(revocation)
 
     def _appointed(
         self, rank: int, issuers: Collection[bytes]
     ) -> Iterator[tuple[bytes, _Standing]]:
-        """Whom these made admins, though it may have been taken back."""
+        """Members that these made admins, even if that was taken back."""
         for member, grants in self._by_member.items():
             if member is None or member in self._standings:
                 continue
@@ -345,7 +345,7 @@ class Ledger:
     def _is_good(self, grant: Grant, against: Collection[Revocation]) -> bool:
         """Whether it counts, in spite of what was said against its member."""
         if grant.uses or not self.admits(grant):
-            return False  # who used one has a grant of its own
+            return False  # a member that used one has a grant of its own
         rank = self._standings[grant.issuer].rank
         return all(
             revocation.digest in grant.pardoned and rank <= self._standings[revocation.issuer].rank

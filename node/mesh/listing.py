@@ -1,7 +1,7 @@
-"""Telling a member of all that is held here of what it follows, once it says so.
+"""Telling a member of all that it follows and that is held here, once it says what it follows.
 
 An update tells what moves. A member that begins to follow a prefix or an owner also wants what does
-not move: each value held is announced as if it had just done so, at the pace at which the member
+not move: each value held is announced as if it had just moved, at the pace at which the member
 takes it. What it has already, as the counts say, it does not read. Then it is told that this was
 all (`Listed`): before, it cannot know that it is in step.
 """
@@ -19,13 +19,13 @@ from node.mesh.owners import OwnerTable
 from swarm.io.tasks import Wakeup
 
 MAX_WAITING_UPDATES = 4096
-"""Of the values listed, so many may wait to be sent."""
+"""Values listed that may wait to be sent."""
 
 LISTED_AT_ONCE = 64
 
 RETRY_SECONDS = 10.0
 MAX_RETRY_SECONDS = 600.0
-"""When to list again where a part could not be read, which may be mended meanwhile."""
+"""When to list again where a part could not be read: it may have been mended by then."""
 
 
 class ValueIds(Protocol):
@@ -47,7 +47,7 @@ class Listing:
         self._taken: frozenset[str] = frozenset()
 
     def note(self, interest: Interest) -> None:
-        """It is interested in this."""
+        """The member is interested in this now."""
         patterns = interest.followed
         self._due = (self._due | (patterns - self._standing)) & patterns
         self._standing = patterns
@@ -55,7 +55,7 @@ class Listing:
             self.wake.set()
 
     def take(self) -> tuple[tuple[str, ...], frozenset[OwnerRule]]:
-        """Prefixes and owners that are due; they count as done. None for a full replica."""
+        """Prefixes and owners that are due; they count as done. A full replica has none."""
         due, self._due = self._due, frozenset()
         self._taken = due
         prefixes = tuple(
@@ -64,7 +64,7 @@ class Listing:
         return prefixes, read_patterns(due)
 
     def failed(self) -> None:
-        """What was taken is due once more, as far as it still follows that."""
+        """What was taken is due once more, as far as the member still follows it."""
         self._due |= self._taken & self._standing
         longer = RETRY_SECONDS if self.retry_seconds == inf else 2 * self.retry_seconds
         self.retry_seconds = min(longer, MAX_RETRY_SECONDS)
@@ -78,7 +78,7 @@ async def matching_ids(
 ) -> AsyncGenerator[list[RawCoId], None]:
     """Ids of values held here that begin so or are owned so, a few at a time; some perhaps twice.
 
-    Owners take a look at every value.
+    For owners, every value is looked at.
 
     Raises: CorruptStore. Cancel: undoes nothing.
     """

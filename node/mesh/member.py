@@ -71,23 +71,23 @@ class Gossip:
 
     def __init__(self) -> None:
         self.summary: bytes | None = None
-        """Of what admins signed, as it knows; None from an older version."""
+        """Of the records that it has in force; None from an older version."""
         self.introductions: deque[Introduction] = deque()
         """Of itself, and of those whose cores it keeps; to be looked at."""
         self.arrived = Wakeup()
         self.is_told = False
         """Whether it was sent the records that it lacked when it came."""
         self.introduced_with: Ledger | None = None
-        """What we knew when it was told what that comes to, until it is a member."""
+        """The records that our introduction to it was made from; None once it is a member."""
         self.is_heard = False
         """Whether it has said whose cores it keeps, and that was looked at."""
 
 
 class MemberListener(Protocol):
-    """Who hears what a member says; the mesh."""
+    """What hears what a member says: the mesh."""
 
     def introduction(self, member: Member, /) -> Sequence[TrustMessage]:
-        """What it hears before the welcome, which waits for its own; nothing where it need not."""
+        """What it is told before our welcome, which then waits for its welcome; may be empty."""
         ...
 
     def welcome(self, member: Member, /) -> Welcome:
@@ -113,7 +113,7 @@ class MemberListener(Protocol):
     def receive_hearsay(self, member: Member, message: HearsayMessage, /) -> None: ...
 
     def receive_run(self, member: Member, message: RunMessage, /) -> None:
-        """So long is our own data core there; or: so many run with our key, or with its own."""
+        """How long our own data core is there, or which runs with our key, or its own, it knows."""
         ...
 
     def receive_listed(self, member: Member, /) -> None:
@@ -128,7 +128,7 @@ class MemberListener(Protocol):
 
 
 class Member:
-    """The remote node; a member of the mesh in fact once `welcome` is set.
+    """The remote node; it is a member of the mesh once `welcome` is set.
 
     Its methods are sync and carry out what the session wants at once; `serve.py` has the
     tasks that wait.
@@ -141,7 +141,7 @@ class Member:
     """Its data core while that is open, whether or not it can be read here."""
 
     times_asked_anew = 0
-    """A comparison that this moved under is none with what is wanted now."""
+    """A comparison during which this moved was not with what is wanted now."""
 
     def __init__(
         self, id: bytes, channel: MessageChannel, session: MeshSession, listener: MemberListener
@@ -167,7 +167,7 @@ class Member:
         wants to hear of before it is in the table."""
         self.heard_listed = Wakeup()
         self.listing = Listing()
-        """What it wants to be told of, whether it moves or not."""
+        """Values that it wants to be told of, whether they move or not."""
         self.refused = 0
         """Values whose content did not verify."""
         self.failures = 0
@@ -333,7 +333,7 @@ class Member:
         self.note_holdings(values)
 
     def _note_reply(self, values: int) -> None:
-        """It said something of so many values, which only who was told of them has to."""
+        """It replied about so many values; only a member that was told of them has to."""
         told = self.outbox.values_told + self.session.values_answered
         # A full replica finds what was there before in our log, each in a block or more.
         self.conduct.note_reply(values, told + self.acknowledgements.told_length)
@@ -343,7 +343,7 @@ class Member:
         self.carry_out(self.session.close(fault, is_fault=True))
 
     def read_failed(self, asked_at: float, cause: Cause) -> None:
-        """A read of its log failed that began then: it is to be done again, unless it goes."""
+        """A read of its log that began then failed: it is done again, unless the member goes."""
         heard_at = trio.current_time() if self.traffic is None else self.traffic.answering_at()
         self.conduct.note_failure(cause, asked_at, heard_at)
         self.compare_again()
@@ -362,7 +362,7 @@ class Member:
         self._listener.receive_holdings(self, holdings)
 
     def answered(self, values: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
-        """It was answered this: what it lacks of what it wants, it is to acknowledge."""
+        """It was answered this: it is to acknowledge what it lacks of the values that it wants."""
         for co_id, sessions in values:
             if sessions is not None and self.session.selection.matches(co_id):
                 self.acknowledgements.told(co_id, sessions)
@@ -409,7 +409,7 @@ class Member:
         self.policy_changed.set()
 
     def compare_again(self) -> None:
-        """Have it asked once more, when what it announced is here: that was not all."""
+        """Have it asked once more, when what it announced is here: there is more."""
         self.acknowledgements.is_compared = False
         self.times_asked_anew += 1
         self.needs_catching_up.set()
@@ -431,8 +431,8 @@ class Member:
 
         With `wants_push` the member is to send the blocks of what it has along.
 
-        None to a member that may not write: what it has is not taken. But where it `counts_copies`,
-        a copy is a copy, whoever keeps it.
+        A member that may not write gets none: what it has is not taken. But where the inquiry
+        `counts_copies`, a copy is a copy, whoever keeps it.
         """
         is_of_use = self.may_write or (counts_copies and self.may_read)
         if self.is_frozen or not is_of_use:

@@ -1,8 +1,8 @@
-"""Whom this node has met in its mesh: `members.json`.
+"""The members that this node has met in its mesh: `members.json`.
 
 It is what `beemesh members` knows of those who are away, and more hangs on it: who is asked how
 long our own log was, which cores are for members only once somebody was shut out, which cores a
-blind node keeps, with which ticket somebody came. So no node begins a new one over a damaged one.
+blind node keeps, with which ticket somebody came. So no node replaces a damaged one by a new one.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class MemberBook:
         ticket: str = "",
         key: str = "",
     ) -> None:
-        """It is here now."""
+        """The member is here now."""
         earlier = self._members.pop(id, None)
         since = unix_seconds if earlier is None else earlier.since
         address, introduction, said = (
@@ -79,19 +79,19 @@ class MemberBook:
         self._put(met)
 
     def note_address(self, id: str, address: str) -> None:
-        """It was reached there."""
+        """The member was reached there."""
         met = self._members.get(id)
         if met is not None and met.address != address:
             self._put(msgspec.structs.replace(met, address=address))
 
     def note_said(self, id: str, address: str) -> None:
-        """It says that it listens there."""
+        """The member says that it listens there."""
         met = self._members.get(id)
         if met is not None and met.said != address:
             self._put(msgspec.structs.replace(met, said=address))
 
     def addresses(self, count: int) -> list[tuple[str, str]]:
-        """(id, address) of those who were here last, of as many as `count`: one or two of each."""
+        """(id, address) of the `count` members that were here last: one or two of each."""
         known = sorted((met for met in self if met.address or met.said), key=lambda met: met.seen)
         return [
             (met.id, address)
@@ -110,7 +110,7 @@ class MemberBook:
     def _put(self, met: Met) -> None:
         self._members[met.id] = met
         if len(self._members) > MAX_MET:
-            # Who may introduce itself as many must not have those forgotten who were here.
+            # One that introduces itself as many must not have those forgotten that were here.
             del self._members[min(self, key=lambda member: (member.role != "", member.seen)).id]
 
     def encode(self) -> bytes:

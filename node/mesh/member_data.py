@@ -23,7 +23,7 @@ class Cause(Enum):
     CONTENT = auto()
     """What it signed is not what a node writes."""
     VALUE = auto()
-    """The same of the rows of one value, which a later version may have written."""
+    """The same, but for rows of one value, which a later version may have written."""
     OUR_DISK = auto()
     """What came could not be kept here."""
 
@@ -62,7 +62,7 @@ class Survey:
     last_key: bytes | None
     """Where to go on; None at the end."""
     unread: Collection[RawCoId] = ()
-    """Of these some row cannot be read, so they may have got further."""
+    """Values of which some row cannot be read: they may have got further."""
 
 
 class MemberData(Protocol):
@@ -76,7 +76,7 @@ class MemberData(Protocol):
     def blocks_fetched(self) -> int: ...
 
     def expect_pushes(self, member_id: bytes) -> bool:
-        """The member with this id may send blocks of it along with an answer; whether it may."""
+        """Let the member with this id send blocks along with an answer; returns whether it may."""
         ...
 
     async def read(self, co_id: RawCoId, known: KnownState, version: int) -> Reading:
@@ -102,7 +102,7 @@ class MemberData(Protocol):
     async def survey(self, start: int, stop: int, after: bytes) -> Survey:
         """Values that changed since `start`, as of `stop` or later, the next ones after a key.
 
-        Needs no blocks but those that are not out of date. Raises and Cancel: as `scan`.
+        Needs only blocks that are not out of date. Raises and Cancel: as `scan`.
         """
         ...
 

@@ -39,7 +39,7 @@ from node.mesh.ticket import (
 
 SECRET_BYTES = 32
 SERIAL_BYTES = 6
-"""Of tickets with a number of uses: no two say the same."""
+"""Of tickets with a number of uses: no two are the same."""
 
 
 class NotAllowed(NodeError):
@@ -171,10 +171,10 @@ class Membership:
     ) -> Ticket:
         """A ticket to this node, for as many nodes as it has `uses` (0: any number).
 
-        Each that has some is another one, with uses of its own.
+        Each ticket that has `uses` is a new one, with uses of its own.
 
-        An admin's says what it is told to say (`role` None: writer), others pass on their own. A
-        grant to a named `member` counts once it was taken in, by `taking`; it undoes what was
+        An admin's says what the options say (`role` None: writer); other nodes pass on their own.
+        A grant to a named `member` counts once it was taken in, by `taking`; it undoes what was
         said against that member.
 
         Raises: NotAllowed.
@@ -237,7 +237,7 @@ class Membership:
         serial: int = 0,
         unix_seconds: float,
     ) -> Grant:
-        """What an admin grants; it lasts no longer than what made this one an admin.
+        """An admin's grant; it lasts no longer than those that made this node an admin.
 
         Raises: NotAllowed.
         """
@@ -288,7 +288,7 @@ class Membership:
     ) -> Revocation:
         """Shut a member out, or those who bear a grant; it counts once taken in, by `taking`.
 
-        What an admin signed stays in force if that admin is revoked and this one `keeps` it.
+        With `keeps`, what a revoked admin has signed so far stays in force.
 
         Raises: NotAllowed.
         """
@@ -298,11 +298,11 @@ class Membership:
             raise NotAllowed("a node cannot shut itself out: stop it and delete its mesh.toml")
         rank = ledger.admins.get(subject)
         if rank is not None and rank <= ledger.admins[identity.public_key]:
-            raise NotAllowed("an admin is revoked by those only who are nearer to the founder")
+            raise NotAllowed("an admin can be revoked only by one that is nearer to the founder")
         kept: tuple[bytes, ...] = ()
         if rank is not None and keeps:
             kept = tuple(sorted(record.digest for record in ledger.signed_by(subject)))[:MAX_KEPT]
         earlier = [item.unix_seconds for item in ledger.revocations_of(subject)]
-        # Two of the same second would be one, which a grant may have pardoned meanwhile.
+        # Two of the same second would be one record, which a grant may have pardoned meanwhile.
         moment = max([int(unix_seconds), *(time + 1 for time in earlier)])
         return Revocation.issue(self.key, identity, subject, moment, reason, kept)

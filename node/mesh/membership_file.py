@@ -3,7 +3,7 @@
 | key         | TOML  | meaning                                                           |
 |-------------|-------|-------------------------------------------------------------------|
 | name        | text  | name of the mesh                                                  |
-| secret      | text  | z-base-32; empty in an open mesh, that its name alone lets in     |
+| secret      | text  | z-base-32; empty in an open mesh, where the name is enough        |
 | encrypted   | bool  | whether data cores are encrypted; left out when they are not      |
 | data_secret | text  | z-base-32; what reads them, where this node has it                |
 | grant       | text  | z-base-32; what an admin let this node do, if one did             |
@@ -37,9 +37,9 @@ _KEYS = frozenset(
 
 
 class MembershipText:
-    """The text of `mesh.toml`, again and again: what has not changed is put into words once.
+    """Makes the text of `mesh.toml` again and again; what has not changed is encoded once.
 
-    Of a mesh of 16,000 members it has 4 MB, and is another one with each that comes.
+    For a mesh of 16,000 members it has 4 MB, and it changes with each one that comes.
     """
 
     def __init__(self) -> None:

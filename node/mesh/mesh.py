@@ -192,7 +192,7 @@ class Mesh:
         return await self.finder.find(ids, known)
 
     def has_met(self, id: bytes) -> bool:
-        """Whether this is a member, or was one once."""
+        """Whether the node with this id is a member, or was one once."""
         return id in self.members or self.trust.book.get(id.hex()) is not None
 
     async def wait_members_changed(self) -> None:
@@ -274,13 +274,13 @@ class Mesh:
         return self.exchange.due(member.id, member.statistics().name, member.traffic)
 
     def add(self, member: Member) -> None:
-        """It was admitted, and replaces an earlier connection.
+        """A member was admitted; it replaces an earlier connection to the same one.
 
-        Only who is in the table hears of what comes. So whoever tells members of something tells
-        it now what came while it was let in.
+        Only members in the table hear what comes. So each part that tells them something tells
+        this one now what came while it was let in.
 
-        Nodes that dial each other at the same time have two for a moment: what the one that is
-        about to go was asked, and has not answered, is asked again.
+        Nodes that dial each other at the same time have two connections for a moment: what was
+        asked, and not answered, on the one that is about to go is asked again.
         """
         earlier = self.members.get(member.id)
         self.members[member.id] = member
@@ -292,7 +292,7 @@ class Mesh:
         self.finder.joined(member, earlier)
 
     def remove(self, member: Member) -> None:
-        """It went: what only it announced is forgotten."""
+        """A member went: what only it announced is forgotten."""
         self.finder.departed()
         self.note_sync_changed()
         self.recall.forget(member)
@@ -304,7 +304,7 @@ class Mesh:
 
     @contextmanager
     def connected_core(self, key: bytes) -> Iterator[None]:
-        """While the block lasts this is the data core of a member that is connected."""
+        """While the block lasts, `key` is that of the data core of a connected member."""
         self._connected_cores[key] += 1
         try:
             yield
@@ -330,7 +330,7 @@ class Mesh:
             member.compare_again()
 
     def receive_interest(self, member: Member, interest: Interest) -> None:
-        """What moved shortly before it said so is announced now: it has not heard of that."""
+        """A member follows this now: it is told of what moved shortly before it said so."""
         member.listing.note(interest)
         if not member.direction.gives:
             return
@@ -352,7 +352,7 @@ class Mesh:
         self._sync_changed.unpark_all()
 
     async def wait_sync_changed(self) -> None:
-        """Return when `sync_state` may be another one. Cancel: undoes nothing."""
+        """Return when `sync_state` may have changed. Cancel: undoes nothing."""
         await self._sync_changed.park()
 
     def receive_evidence(self, member: Member, evidence: Evidence) -> None:
@@ -363,7 +363,7 @@ class Mesh:
             member.carry_out(member.session.tell_run(answer))
 
     def punish(self, member: Member, fault: str) -> None:
-        """It went for what it did: it stays away for a while."""
+        """A member was expelled for what it did: it stays away for a while."""
         penalty = self.penalties.give(
             member.id,
             fault,
@@ -417,7 +417,7 @@ class Mesh:
             if core is None:
                 return
             try:
-                # By the tree, which has been read already: of the log nobody may have all any more.
+                # By the tree, which has been read already: nobody may have all of the log any more.
                 data = CoreData(core)
                 after: bytes | None = b""
                 while after is not None:
@@ -449,10 +449,10 @@ async def open_mesh(
 ) -> AsyncIterator[Mesh]:
     """The mesh of a node, without members yet. Set it as the host's `mesh`.
 
-    An admin needs its `identity` to sign grants; `clock` gives unix seconds; in `cores` are those
-    that may turn out to be forked. The `pusher` sends blocks along with answers. `rebuild` makes
-    what is stored beside the data core anew, when more of it comes back from members than is
-    here; without it the core is cut back then.
+    An admin needs its `identity` to sign grants; `clock` gives unix seconds; `cores` are those that
+    may turn out to be forked. The `pusher` sends blocks along with answers. `rebuild` makes anew
+    what is stored beside the data core, when members bring back more of the core than is here;
+    without `rebuild` the core is cut back then.
 
     Raises: SecondNode, as the group of a background task, when another node runs with our key.
     Cancel: as the end of the block.

@@ -19,12 +19,12 @@ def derive_mesh_key(mesh_name: str, secret: bytes) -> bytes:
 
 
 def derive_topic(mesh_key: bytes) -> bytes:
-    """What members announce: a keyed hash, so that who does not know the mesh learns nothing."""
+    """What members announce: a keyed hash, which tells nothing to those not in the mesh."""
     return blake2b(b"topic", key=mesh_key)
 
 
 def hello_proof(mesh_key: bytes, is_initiator: bool, handshake_hash: bytes) -> bytes:
-    """What whoever opened (or took) this very connection says to show the secret."""
+    """What the side that opened (or accepted) this very connection says to prove the secret."""
     role = b"\x00" if is_initiator else b"\x01"
     return blake2b(b"hello", role, handshake_hash, key=mesh_key)
 

@@ -1,4 +1,4 @@
-"""The messages of the protomux channel `beemesh/1`, that nodes of one mesh speak.
+"""The messages of the protomux channel `beemesh/1`, which nodes of one mesh speak.
 
 | # | message  | fields                                                                        |
 |---|----------|-------------------------------------------------------------------------------|
@@ -18,9 +18,9 @@ Numbers 16 to 19 are about members: `trust_messages`. 20 to 22 say things in bri
 Each is a MessagePack array; *sessions* is a map from CoSessionId to a count of transactions,
 and nil says that not even the header is held; in *stored*, that the value is not taken. What does
 not fit into one message goes into several: entries of one id add up, and an answer says whether
-more of it follows. *Listed* counts the receiver's interest messages on this connection: of what the
-first so many began to follow, all that was held has been announced, or is in the log up to that
-version. Nodes of version 1 do not say it.
+more of it follows. *Listed* counts the receiver's interest messages on this connection: all that
+was held of what those began to follow has been announced, or is in the log up to that version.
+Nodes of version 1 do not send it.
 
 Worked example: `Hello(1, 32 zero bytes)` is `92 01 c4 20 00...00`.
 """
@@ -45,7 +45,7 @@ PROTOCOL = "beemesh/1"
 VERSION = 2
 OLDEST_VERSION = 1
 LISTED_VERSION = 2
-"""From which on a node says when it has told all of what is followed from now on."""
+"""The first version that says when all of what is newly followed has been told (`Listed`)."""
 
 MAX_MESSAGE_BYTES = 4 << 20
 """Longest message read. A quarter of protomux's frame; ours are far smaller, except for one
@@ -210,8 +210,8 @@ class Interest:
     def followed(self) -> frozenset[str]:
         """What it follows beside single ids, as rules have it.
 
-        A full replica reads the log, and follows nothing more by that. A member with too many ids
-        to name is told of everything, too, and does not.
+        A full replica reads the log, and follows nothing more by `all`. A member with too many ids
+        to name is told of everything, too, but does not read the log.
         """
         everything = (EVERYTHING,) if self.everything else ()
         prefixes = (f"{PREFIX}:{prefix}" for prefix in self.prefixes)
@@ -283,9 +283,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What of the receiver's is durable at the sender: it acknowledges updates and answers.
+    """What of the receiver's values is durable at the sender: acknowledges updates and answers.
 
-    `merged`: blocks [0, merged) of the receiver's data core are, all of them; 0 says nothing.
+    `merged`: all of blocks [0, merged) of the receiver's data core are; 0 says nothing.
     None: the sender does not take that value, and will not hold it.
     """
 
@@ -312,7 +312,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """All was told that was held of what the receiver's first so many interests follow."""
+    """All that was held of what the receiver's first `interests` interests follow was told."""
 
     version: int
     interests: int

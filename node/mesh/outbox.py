@@ -1,6 +1,6 @@
 """What waits to be said to one member, until its connection can carry more.
 
-Nothing is put into words before: what has changed again meanwhile is said once.
+Nothing is encoded before then: what has changed again meanwhile is said once.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class PulledChannel(Protocol):
 class MemberOutbox:
     """Acknowledgements go first, then updates, what is said in brief, and at last testimony.
 
-    What admins signed goes along with all of it: a listing may take minutes, in which the member
-    would let in who was shut out.
+    What admins signed goes along with all of these: a listing may take minutes, in which the member
+    would let in one that was shut out.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class MemberOutbox:
         """`may_read`: whether the member is told of values at all."""
         self.updates_sent = 0
         self.values_told = 0
-        """Of which it may say that it holds them now, or that it does not know them."""
+        """The member may reply that it holds these now, or that it does not know them."""
         self.room = Wakeup()
-        """It took some of the updates."""
+        """Some of the updates were sent."""
         self._channel = channel
         self._session = session
         self._acknowledgements = acknowledgements
@@ -69,7 +69,7 @@ class MemberOutbox:
     def serve(self, durable_length: Callable[[], int], announce: Callable[[], None]) -> None:
         """From now on let the connection pull what waits.
 
-        Of updates the member reads in our log: `announce` sees to it that it knows how long it is.
+        The member reads in our log what updates tell: `announce` tells it how long the log is.
         """
 
         def take(max_bytes: int) -> list[tuple[int, bytes]]:
@@ -123,7 +123,7 @@ class MemberOutbox:
         )
 
     def tell_in_brief(self) -> None:
-        """It is time to say what was queued for that, as far as it has not said so itself."""
+        """It is time to say what was queued in brief and the member has not said itself."""
         if self._hearsay.release(self._acknowledgements.lacks):
             self._channel.wake_source()
 

@@ -23,7 +23,7 @@ class Outline:
     """What a member's rows say; only the header is checked, by the value's id.
 
     `size_bytes` is that of all transactions, within a checkpoint's distance of each session.
-    `changed_unix_ms` is when it was last changed, by its authors' clocks; None was not asked for.
+    `changed_unix_ms` is when the value was last changed, by its authors' clocks; None: not known.
     """
 
     header: CoValueHeader

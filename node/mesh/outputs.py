@@ -1,4 +1,4 @@
-"""What a `MeshSession` wants done, in order, by whoever has its channel."""
+"""What a `MeshSession` wants done, in order, by the shell that has its channel."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class QuerySent:
 
 @dataclass(frozen=True, slots=True)
 class AnswerReceived:
-    """(Part of) what the member holds of the ids asked for, at that version of its core."""
+    """What the member holds of the ids asked for, or a part of it, at that version of its core."""
 
     request_id: int
     version: int
@@ -95,12 +95,12 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """It follows something else from now on, as the `Interest` says that comes next."""
+    """The member follows something else from now on; the `Interest` that comes next says what."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Close the channel; `reason` is for our log, the other is told nothing."""
+    """Close the channel; `reason` is for our log, the other side is told nothing."""
 
     reason: str
     is_fault: bool = False

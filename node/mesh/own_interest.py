@@ -1,4 +1,4 @@
-"""[trio] What this node wants to hear of, and that each member knows it."""
+"""[trio] What this node wants to hear of, and telling each member so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from node.mesh.mesh_host import MeshHost
 from node.mesh.replicas import ReplicaPolicy
 
 INTEREST_SECONDS = 0.02
-"""How often at most members are told of changed interest; with a query they are at once."""
+"""Members are told of changed interest once in this time at most; with a query, at once."""
 
 
 class OwnInterest:
@@ -28,13 +28,13 @@ class OwnInterest:
         self._members = members
 
     def tell(self, member: Member) -> None:
-        """Bring what it knows of our interest up to date: nothing, where nothing is taken."""
+        """Bring what a member knows of our interest up to date: none, if nothing of it is taken."""
         self._tell(member, self._single_ids())
 
     def _single_ids(self) -> frozenset[RawCoId]:
-        """Looked up once for all members: it takes time for each id."""
+        """To be looked up once for all members: each id takes time."""
         if self.policy.everything:
-            return frozenset()  # that says it all
+            return frozenset()  # `everything` covers them
         return self.policy.select(self._host.wanted_ids())
 
     def _tell(self, member: Member, wanted: frozenset[RawCoId]) -> None:
@@ -51,13 +51,13 @@ class OwnInterest:
         self._tell(member, wanted)
 
     async def run(self) -> None:
-        """Tell members when it changes, until cancelled; takes a tenth of the time at most."""
+        """Tell members when the interest changes, until cancelled; a tenth of the time at most."""
         pause = INTEREST_SECONDS
         while True:
             await self._host.wait_interest_changed()
             await trio.sleep(pause)
             if not self._members:
-                continue  # who comes later is told everything
+                continue  # those that come later are told all of it
             started = trio.current_time()
             wanted = self._single_ids()
             for member in list(self._members.values()):

@@ -1,4 +1,4 @@
-"""Our own data core, as the mesh needs it: to be read by others, and to be got back from them."""
+"""Our own data core, as the mesh needs it: others read it, and it is got back from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypercore.verifier import Verifier
 
 
 class OwnReplication(Protocol):
-    """How others read our own data core, and we what is lacking of it."""
+    """How others read our own data core, and how we read from them what it lacks."""
 
     @property
     def settings(self) -> ReplicationSettings: ...

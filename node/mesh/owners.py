@@ -1,7 +1,7 @@
 """Who owns the values held here, for members that follow what somebody owns.
 
-A header never changes, so what was looked up once is right for good. Looked up is what somebody
-asks for: a node whose members follow no owners reads nothing.
+A header never changes, so what was looked up once is right for good. Only what somebody asks for
+is looked up: a node whose members follow no owners reads nothing.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class OwnerTable:
         self._owners: OrderedDict[str, str] = OrderedDict()
 
     def owner(self, co_id: str) -> str | None:
-        """Who owns it, "" when nobody does, None when that is not known."""
+        """Who owns a value, "" when nobody does, None when that is not known."""
         return self._owners.get(co_id)
 
     def of(self, co_id: str) -> tuple[str, ...] | None:
-        """Its owner and the owner of that, as far as they are known; None when nothing is."""
+        """A value's owner and the owner of that, as far as known; None when nothing is."""
         owner = self._owners.get(co_id)
         if not owner:
             return None if owner is None else ()
@@ -56,7 +56,7 @@ class OwnerTable:
         return (owner, above) if above else (owner,)
 
     def learn(self, co_id: RawCoId, header: CoValueHeader) -> None:
-        """Take it from a header that has this id."""
+        """Take the owner from the header with this id."""
         self._owners[co_id] = intern(owner_in(header))
         self._owners.move_to_end(co_id)
         if len(self._owners) > self._max_values:

@@ -2,8 +2,8 @@
 
 A rule is found by the member's id in hexadecimal (or how that begins), by its name, else by where
 it is: `lan` for addresses of private networks, `wan` for all others. A budget counts the bytes
-of its connections in both directions, by day and by month of UTC; used up, nothing more is
-exchanged until the next begins.
+of its connections in both directions, by day and by month of UTC; once it is used up, nothing more
+is exchanged until the next day or month begins.
 
 | record  | MessagePack array              |
 |---------|--------------------------------|
@@ -31,7 +31,7 @@ _SECONDS_OF_DAY = 86_400
 
 
 class Direction(StrEnum):
-    """From this node: `down` takes and does not give, `up` gives and does not take."""
+    """As this node sees it: `down` takes and does not give, `up` gives and does not take."""
 
     BOTH = "both"
     DOWN = "down"
@@ -49,7 +49,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PeerRule:
-    """None is no bound."""
+    """What may be exchanged with a member; None is no bound."""
 
     direction: Direction = Direction.BOTH
     day_bytes: int | None = None
@@ -66,7 +66,7 @@ class Traffic:
     month_bytes: int = 0
 
     def counted(self, size: int, unix_seconds: float) -> Traffic:
-        """With so many bytes more, at that time."""
+        """With so many more bytes, at that time."""
         day, month = _day_and_month(unix_seconds)
         return Traffic(
             day,
@@ -80,7 +80,7 @@ class Traffic:
 
     @classmethod
     def decode(cls, data: bytes | None) -> Traffic:
-        """What the row says; nothing where there is none, or none that can be read."""
+        """What the row says; nothing where it is missing or cannot be read."""
         if data is None:
             return cls()
         try:
@@ -97,7 +97,7 @@ class PeerRules:
     named: Mapping[str, PeerRule] = field(default_factory=dict)
 
     def find(self, member_id: bytes, name: str, *, is_lan: bool) -> PeerRule:
-        """The rule for a member: of several the one that names it most exactly."""
+        """The rule for a member: of several, the one that names it most exactly."""
         digits = member_id.hex()
         fitting = [key for key in self.named if is_id_text(key) and digits.startswith(key)]
         for key in (*sorted(fitting, key=len, reverse=True), name, LAN if is_lan else WAN):
@@ -114,12 +114,12 @@ class PeerRules:
 
 
 def is_called(member_id: str, name: str, key: str) -> bool:
-    """Whether a rule under that key names this member, its id in hexadecimal."""
+    """Whether a rule under that key names the member with this id, in hexadecimal, or name."""
     return key == name or (is_id_text(key) and member_id.startswith(key))
 
 
 def direction_now(rule: PeerRule, traffic: Traffic, unix_seconds: float) -> Direction:
-    """The rule's direction, or none when its budget is used up."""
+    """The rule's direction, or `off` when its budget is used up."""
     used = traffic.counted(0, unix_seconds)
     is_over = (rule.day_bytes is not None and used.day_bytes >= rule.day_bytes) or (
         rule.month_bytes is not None and used.month_bytes >= rule.month_bytes
@@ -128,12 +128,12 @@ def direction_now(rule: PeerRule, traffic: Traffic, unix_seconds: float) -> Dire
 
 
 def is_id_text(text: str) -> bool:
-    """Whether it is (the beginning of) a node's id."""
+    """Whether a text is (the beginning of) a node's id."""
     return re.fullmatch(r"[0-9a-f]{8,64}", text) is not None
 
 
 def is_lan_address(address: str | None) -> bool:
-    """Whether HOST:PORT is of this machine or of a private network; None counts as that."""
+    """Whether HOST:PORT is of this machine or of a private network; None counts as such."""
     if address is None:
         return True
     host = address.rpartition(":")[0].strip("[]")

@@ -1,8 +1,8 @@
 """Who was sent away for what it did, and when it may come back. A machine.
 
-Ours alone, and for a time: whom an admin shuts out, the records say (`ledger.py`). The first
-penalty is short, in case it was bad luck; each further one is four times as long, up to an hour.
-A day without any and the first is short again.
+Only this node keeps it out, and for a time: whom an admin shuts out, the records say (`ledger.py`).
+The first penalty is short, in case it was bad luck; each further one is four times as long, up to
+an hour. After a day without any, the next is short again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ FACTOR = 4
 MAX_SECONDS = 3600.0
 FORGIVEN_SECONDS = 86_400.0
 SHOWN_SECONDS = 600.0
-"""How long those are told of that may come back already."""
+"""How long penalties that are over are still shown."""
 
 MAX_PENALTIES = 1024
-"""Nodes remembered; whose penalty was longest ago is forgotten first."""
+"""Nodes remembered; the one whose penalty was longest ago is forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Penalty:
 
 
 class Penalties:
-    """By node id."""
+    """Those given, by node id."""
 
     def __init__(self) -> None:
         self._penalties: OrderedDict[bytes, Penalty] = OrderedDict()
@@ -46,9 +46,9 @@ class Penalties:
     def give(
         self, node_id: bytes, reason: str, now: float, *, may_be_unlucky: bool = False
     ) -> Penalty:
-        """It goes, for this reason, and stays away for a while.
+        """A node goes, for this reason, and stays away for a while.
 
-        The first time not, where the line to it may be what is to blame.
+        The first time it may come back at once, where the line to it may be to blame.
         """
         before = self._penalties.pop(node_id, None)
         times = 1
@@ -65,7 +65,7 @@ class Penalties:
         return penalty
 
     def keeps_out(self, node_id: bytes, now: float) -> Penalty | None:
-        """What it still has to wait for; counts as an attempt to come in."""
+        """The penalty that a node still has to wait for; counts as an attempt to come in."""
         penalty = self._penalties.get(node_id)
         if penalty is None or now >= penalty.until:
             return None

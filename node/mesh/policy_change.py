@@ -14,7 +14,7 @@ from node.mesh.replicas import MAX_SELECTED_IDS, ReplicaPolicy
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """What is empty or None stays as it is; a bound of 0 is none.
+    """What is empty or None stays as it is; a bound of 0 takes the bound away.
 
     `follow` and `unfollow` are rules, `deny` and `allow` ids or rules (`follow_rules`).
     """
@@ -33,8 +33,8 @@ class PolicyChange:
     def apply(self, policy: ReplicaPolicy) -> ReplicaPolicy:
         """The policy as it is after this.
 
-        Raises: ValueError for malformed ids and rules, for rules about owners that there cannot
-        be, for taking back what is not there, and for more than a member can be told.
+        Raises: ValueError for malformed ids and rules, for rules about ids that no owner has, for
+        taking back what is not there, and for more than a member can be told.
         """
         for _, owners in (_rules(self.follow), _rules(_with_colon(self.deny))):
             for rule in owners:
@@ -42,7 +42,7 @@ class PolicyChange:
         return self.restore(policy)
 
     def restore(self, policy: ReplicaPolicy) -> ReplicaPolicy:
-        """As `apply`, of what was kept: older nodes took rules about owners that there cannot be.
+        """As `apply`, for what was kept: older nodes took rules about ids that no owner has.
 
         Raises: ValueError.
         """
@@ -115,8 +115,8 @@ def _check_owner(rule: OwnerRule) -> None:
     """Raises: ValueError."""
     if not is_co_id(rule.id) and not is_agent_id(rule.id):
         raise ValueError(
-            f"{rule.text!r}: {rule.id!r} is the id of no group and account (co_z...) and of "
-            f"no agent (sealer_z.../signer_z...)"
+            f"{rule.text!r}: {rule.id!r} is not the id of a group or account (co_z...), nor of "
+            f"an agent (sealer_z.../signer_z...)"
         )
 
 
@@ -129,7 +129,7 @@ def _with_colon(texts: Iterable[str]) -> list[str]:
 
 
 def _present(gone: Iterable[object], standing: Iterable[object], what: str) -> frozenset[object]:
-    """Those to be taken back. Raises: ValueError when one is not there."""
+    """The ones to take back. Raises: ValueError when one is not there."""
     wanted, there = frozenset(gone), frozenset(standing)
     for item in wanted - there:
         text = item.text if isinstance(item, OwnerRule) else item

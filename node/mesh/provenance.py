@@ -1,4 +1,4 @@
-"""[trio] Since when a value is here, and from whom it came: for people who ask.
+"""[trio] Since when a value has been here, and from whom it came: for people who ask.
 
 Beside our data core, in the local rows:
 
@@ -7,8 +7,8 @@ Beside our data core, in the local rows:
 | `came:{coID}`  | first member, when, last member, when: of a value that members brought         |
 | `time:{length}`| when the data core had that length, as 16 hexadecimal digits                   |
 
-Times are unix seconds. A value is written at some length of the core, so the times bracket when;
-they are a minute apart at least, and rows only come while something is written.
+Times are unix seconds. A value is written at some length of the core, so the times before and after
+bracket when. They are a minute apart at least, and rows are added only while something is written.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from node.covalue.ids import RawCoId
 from node.mesh.fields import FieldReader, pack_fields
 
 FLUSH_SECONDS = 5.0
-"""What a crash may forget of whom values came from."""
+"""How much a crash may lose of what was noted."""
 
 TIME_SECONDS = 60.0
 
 MAX_UNWRITTEN = 65_536
-"""Values whose origin waits to be written; of more the origin is not known."""
+"""Values whose origin waits to be written; the origin of any beyond these is not kept."""
 
 _AFTER_TIMES = b"time;"
 
@@ -61,7 +61,7 @@ class Arrival:
 
     @classmethod
     def decode(cls, data: bytes | None) -> Arrival | None:
-        """None where there is no row, or none that can be read."""
+        """None where the row is missing or cannot be read."""
         if data is None:
             return None
         try:
@@ -89,7 +89,7 @@ class Provenance:
                 self._unwritten[co_id] = replace(earlier, last_member=member_id, last_unix=now)
 
     def arrival(self, co_id: RawCoId) -> Arrival | None:
-        """Who brought it; None when no member did: a client of this node wrote it."""
+        """Who brought a value; None when no member did: a client of this node wrote it."""
         unwritten = self._unwritten.get(co_id)
         if unwritten is not None:
             return unwritten
@@ -124,12 +124,12 @@ class Provenance:
         Cancel: what was noted last is forgotten.
         """
         while True:
-            with suppress(StorageFailed):  # it is noted still
+            with suppress(StorageFailed):  # it is still noted
                 await self.flush()
             await trio.sleep(FLUSH_SECONDS)
 
     async def flush(self) -> None:
-        """Write down what is noted. Cancel: it is written, or noted still."""
+        """Write down what is noted. Cancel: it is written, or still noted."""
         rows: dict[bytes, bytes | None] = {
             _arrival_key(co_id): arrival.encode() for co_id, arrival in self._unwritten.items()
         }

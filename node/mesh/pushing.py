@@ -1,10 +1,10 @@
 """[trio] Sending a member the blocks of values along with the answer to its query.
 
-    a client asks B for a value -> B's query, that wants blocks -> A's answer, and right behind it
+    a client asks B for a value -> B's query, which wants blocks -> A's answer, and right behind it
     the blocks of the value and of what it cannot be verified without, as far as A has not sent
     them on this connection -> B reads them from its own disk
 
-So a value that is at the other end of a long line costs one round trip of it.
+So a value at the other end of a long line costs one round trip.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ValuePusher:
         self._log = log
 
     def push(self, member_id: bytes, values: Mapping[RawCoId, Sessions | None]) -> int:
-        """Push what the member lacks of these, by what it holds; returns how many blocks.
+        """Push what the member lacks of these, by what it holds of each; returns how many blocks.
 
         What is not here is left out.
         """
@@ -67,7 +67,7 @@ class ValuePusher:
     async def push_dependencies(
         self, member_id: bytes, values: Mapping[RawCoId, Sessions | None]
     ) -> int:
-        """Push what those of these values depend on of which the member holds nothing.
+        """Push what values depend on of which the member holds nothing.
 
         What cannot be read here is left out. Cancel: what was handed over is sent.
         """

@@ -130,8 +130,8 @@ def test_changes() -> None:
         (PolicyChange(unfollow=(f"group:{A}",)), f"no follow of 'group:{A}'"),
         (PolicyChange(allow=("prefix:co_z1",)), "no deny of 'co_z1'"),
         (PolicyChange(follow=(A,)), "is no owner:ID"),
-        (PolicyChange(follow=("group:x",)), "'x' is the id of no group and account"),
-        (PolicyChange(deny=(f"owner:{A[:-2]}",)), "is the id of no group and account"),
+        (PolicyChange(follow=("group:x",)), "'x' is not the id of a group or account"),
+        (PolicyChange(deny=(f"owner:{A[:-2]}",)), "is not the id of a group or account"),
         (PolicyChange(peers={"": PeerRule(Direction.UP)}), "no node's name"),
         (
             PolicyChange(follow=tuple(f"prefix:co_z{number:03}" for number in range(65))),
