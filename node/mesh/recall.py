@@ -4,19 +4,19 @@ A store that was put back to an older state, or copied, does not know what it si
 went on from there it would sign a second history of the same length, and its log would be frozen
 everywhere. Members that replicate the log know better, so each says on meeting us how long it is
 (`Head`), and shows it: the head comes with proofs, like anybody's. Until all members that were
-ever met have, nothing is appended here; for `GRACE_SECONDS`, then the node goes on.
+ever met have done so, nothing is appended here; after `GRACE_SECONDS` the node goes on.
 
     nobody knows more        go on
     a longer head comes      our own blocks are fetched back, the rows beside the bee made anew
     not all of it comes,     cut back to what we had, as a new fork: a history that nobody else has,
     or the head does not     and no lie; what members merged of the rest comes back from them
-    nobody shows what we     as a new fork, too: of a head that a member has shown before, or if the
+    nobody shows what we     as a new fork, too: if a member has shown a longer head before, or the
     are known to have lost   store was salvaged, or lost a part, and not all members can be asked
     our key, another node    two nodes run with it, and the elder signs that: the younger one stops
 
 A member that keeps single blocks only may know a head, and lack the tree nodes that lead there from
 ours. But no member's word decides anything: a longer head comes with our signature, or its sender
-goes.
+is expelled.
 
 Until that is settled nothing is fetched and no client is let in, so that nothing in memory is of
 the older state. Should a member show later that we signed a longer head, the node stops, and
@@ -57,23 +57,23 @@ HEAD_SECONDS = 5.0
 
 LONGER_SECONDS = 30.0
 """How long the first append waits for a member that shows a longer head, where it is known that we
-signed one, or that head is here without its blocks: members dial who went away seconds later."""
+signed one, or that head is here without its blocks: it takes members seconds to dial us again."""
 
 RETRY_SECONDS = 1.0
 
 STALL_SECONDS = 5.0
-"""Fetching our own blocks back is given up when none comes for so long, and at once when one is
-lacking at all members that were ever met, who are all here."""
+"""Fetching our own blocks back is given up when none comes for so long, and at once when all
+members that were ever met are here and all lack one."""
 
 MAX_HEADS = 4
 """Words about our log from one member on one connection: one, and one answer, are usual."""
 
 MAX_RUNS_TOLD = 16
-"""The same about other runs of our key, or of its own; usual are none."""
+"""The same about other runs of our key, or of its own; none is usual."""
 
 OVERLAP_SECONDS = 4.0
-"""How long the first append waits when a member saw another run of this node go just before. If it
-lives it dials that member every second, and is told apart; most of the time it lost its power."""
+"""How long the first append waits when a member saw another run of this node go just before. If
+that run lives, it dials the member every second, and is told apart; mostly it lost its power."""
 
 _LOOK_SECONDS = 0.25
 _ROW = b"recall"
@@ -152,7 +152,7 @@ class Recall:
         )
 
     def receive(self, member: Member, message: RunMessage, now: float) -> list[RunMessage]:
-        """What a member says of our log and of runs; what it is to be told."""
+        """A member speaks of our log or of runs; returns what to tell it."""
         member.conduct.heads += isinstance(message, Head)
         member.conduct.runs_told += isinstance(message, Alive)
         if member.conduct.heads > MAX_HEADS:
@@ -208,20 +208,20 @@ class Recall:
         return []
 
     def _is_ours(self, head: Head) -> bool:
-        """Whether there is such a head: what is not longer than ours says nothing new."""
+        """Whether we signed such a head; one that is not longer than ours says nothing new."""
         log = self._log
         if (head.fork, head.length) <= (log.fork, log.length):
             return True
         return log.verifier is not None and head.is_signed(log.verifier)
 
     def forget(self, member: Member) -> None:
-        """It went. That we signed a longer head stays true, whoever has shown it."""
+        """The member went. That we signed a longer head stays true, whoever has shown it."""
         self._claims.forget(member)
 
     async def run(self) -> None:
         """Keep everybody from appending to our log while it is not known how long it is.
 
-        Where the disk is full that is found out all the same, unless something has to be written.
+        Where the disk is full it is found out all the same, unless something has to be written.
 
         Raises: SecondNode, LogWasLonger.
         Cancel: the log may be appended to.
@@ -268,11 +268,11 @@ class Recall:
         return self._settled.is_set()
 
     async def wait_settled(self) -> None:
-        """Return when it is known how long our log is, or nobody could say. Cancel: nothing."""
+        """Return when our log's length is known, or nobody could say. Cancel: undoes nothing."""
         await self._settled.wait()
 
     async def wait_readable(self) -> None:
-        """Return when our log can be read, all that its head needs being here. Cancel: nothing."""
+        """Return when all that our log's head needs is here, to be read. Cancel: undoes nothing."""
         if self._is_behind and not self._settled.is_set():
             await self._settled.wait()
 
@@ -389,7 +389,7 @@ class Recall:
         member.expel(f"it claims {claim}")
 
     async def _recover(self) -> None:
-        """A longer head of ours is here: fetch what it is about, or cut it off."""
+        """A longer head of ours is here: fetch its blocks, or cut it off."""
         log, before = self._log, self._appended_to
         lacking = log.length - before
         _log.warning("our own log was longer", here=before, signed=log.length)
@@ -409,7 +409,7 @@ class Recall:
         self._known = log.length - log.statistics().blocks_appended
 
     async def _fetch_unless_stalled(self, start: int) -> None:
-        """Fetch what there is to be had of blocks [start, our length)."""
+        """Fetch what can be had of blocks [start, our length)."""
         log = self._log
         received, since = -1, trio.current_time()
         while trio.current_time() < since + STALL_SECONDS:

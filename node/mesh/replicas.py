@@ -16,7 +16,7 @@ from node.mesh.messages import MAX_INTEREST_IDS, Interest, Sessions
 from node.mesh.peer_rules import PeerRules
 
 MAX_SELECTED_IDS = 100_000
-"""Ids that one member may select one by one (about 15 MB); who wants more selects everything."""
+"""Ids that a member may select one by one (about 15 MB); one that wants more selects everything."""
 
 
 class Why(StrEnum):
@@ -36,8 +36,8 @@ class ReplicaPolicy:
     whose id begins so or that somebody owns. What is denied beats them all: such values are
     neither asked for nor taken from the mesh, unless another cannot be kept without (the group of
     a value, the members of a group); then they are not kept up to date. The bounds hold for what
-    is only followed: larger values are not taken, nor those that were last changed so long ago,
-    as their authors' clocks say.
+    is only followed: larger values are not taken, nor those that were last changed longer ago, by
+    their authors' clocks.
     """
 
     everything: bool = False
@@ -59,7 +59,7 @@ class ReplicaPolicy:
         return cls(everything=text == "all")
 
     def denial(self, co_id: str, owners: Owners = ()) -> str | None:
-        """The rule that denies a value, as text; None when none does, as far as is known of it."""
+        """The rule that denies a value, as text; None when none does, as far as is known."""
         if co_id in self.denied:
             return co_id
         if self.denied_prefixes and co_id.startswith(self.denied_prefixes):
@@ -69,11 +69,11 @@ class ReplicaPolicy:
         return None if rule is None else rule.text
 
     def allows(self, co_id: str) -> bool:
-        """Whether it may come in from the mesh, as far as its id tells."""
+        """Whether a value may come in from the mesh, as far as its id tells."""
         return self.denial(co_id) is None
 
     def reason(self, co_id: str, owners: Owners = ()) -> tuple[Why, str] | None:
-        """Why it is kept though no client asked for it, and the rule; None when it is not."""
+        """Why a value is kept though no client asked for it, and the rule; None if it is not."""
         if self.denial(co_id, owners) is not None:
             return None
         if co_id in self.pinned:
@@ -95,12 +95,12 @@ class ReplicaPolicy:
 
     @property
     def follows(self) -> bool:
-        """Whether it keeps values whose ids are not known beforehand."""
+        """Whether the policy keeps values whose ids are not known beforehand."""
         return self.everything or bool(self.prefixes or self.owners)
 
     @property
     def needs_owners(self) -> bool:
-        """Whether who owns a value may decide about it."""
+        """Whether the owner of a value may decide about it."""
         return bool(self.owners or self.denied_owners)
 
     @property
@@ -135,7 +135,7 @@ class Change(Enum):
     IDS = auto()
     """Single ids came or went."""
     RULES = auto()
-    """What it follows is another, ids apart."""
+    """What it follows has changed, apart from single ids."""
 
 
 class TooManySelected(Exception):
@@ -202,9 +202,9 @@ class ToldInterest:
         self._ids: set[RawCoId] = set()
         self._followed: frozenset[str] = frozenset()
         self.messages = 0
-        """That were made."""
+        """How many were made."""
         self.listing_due = 0
-        """The message from which on it follows all that we do: of that all is to be told. 0 when we
+        """The first message that names all that we follow: all of that is to be told. 0 when we
         follow nothing."""
 
     def matches(self, co_id: RawCoId) -> bool:
@@ -239,7 +239,7 @@ class ToldInterest:
         if everything:
             wanted = frozenset()
         standing = (everything, policy.prefixes, policy.owners)
-        if policy.everything:  # what it follows beside that need not be listed: it reads the log
+        if policy.everything:  # what else we follow need not be listed: we read the log
             standing = (True, (), frozenset())
         is_same = standing == (self._everything, self._prefixes, self._owners)
         added: Set[RawCoId] = wanted - self._ids

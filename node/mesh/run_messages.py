@@ -6,13 +6,13 @@
 |    |          | tree hash and signature of that head                                          |
 | 23 | alive    | number of a run (8 bytes), signature or nothing                               |
 
-A head says that its receiver signed it, and with which tree hash that is shown: nobody's word
-about the length of a log counts without.
+A head says that its receiver signed it, and shows so with the tree hash and signature: without
+these nobody's word about the length of a log counts.
 
 Every run of a node names itself by a random number. A member that has seen two of them go in turns
-tells the elder the number of the younger (`alive`, unsigned); that one signs it, by which it says
-that it is another run, and lives. With this signature the younger is told. Nobody else can make it,
-nor a run that was over before the younger began, so no member can stop a node by its word.
+tells the elder the number of the younger (`alive`, unsigned). The elder signs it, which says that
+it is another run, and lives, and the younger is sent this signature. Nobody else can make it, nor
+can a run that was over before the younger began, so no member can stop a node by its word.
 
 A node signs "beemesh/1 alive" || number.
 """
@@ -84,7 +84,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Another run than this one is alive, if it is signed; else a question for that."""
+    """Signed: another run than this one is alive. Unsigned: the question whether one is."""
 
     instance: bytes
     signature: bytes = b""

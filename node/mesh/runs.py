@@ -2,8 +2,8 @@
 
 Every run of a node names itself by a random number. A run that another one has followed is over,
 so if it speaks again both are alive: the younger is the second, and the elder is asked to sign
-that. A run that comes while the one before was still connected may be: its writer had better wait
-until that is known.
+that. A run that comes while the one before is still connected may be a second one: it had better
+not write until that is known.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_RUNS = 8
 """Runs of one node that are remembered."""
 
 OVERLAP_SECONDS = 10.0
-"""After this a connection that was replaced says nothing any more."""
+"""A connection that was replaced longer ago is no sign of a second run."""
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class _Node:
     proofs: dict[bytes, Alive] = field(default_factory=dict)
     """What an elder run signed of one that is second."""
     replaced_at: float | None = None
-    """When a living connection of it was replaced by another one."""
+    """When a living connection of the node was replaced by another one."""
 
 
 class Runs:
@@ -39,7 +39,7 @@ class Runs:
         self._nodes: OrderedDict[bytes, _Node] = OrderedDict()
 
     def note(self, node_id: bytes, instance: bytes, now: float) -> Doubt:
-        """A run of this node speaks; what it is to be told."""
+        """A run of this node speaks; returns what to tell it."""
         node = self._nodes.setdefault(node_id, _Node())
         self._nodes.move_to_end(node_id)
         if len(self._nodes) > MAX_NODES:
@@ -60,19 +60,19 @@ class Runs:
         return Doubt.SECOND if instance in node.second else Doubt.NONE
 
     def prove(self, node_id: bytes, alive: Alive) -> None:
-        """Some run of this node signed that it is alive, and not that one."""
+        """A run of this node signed that it is alive, and is not the one named."""
         node = self._nodes.get(node_id)
         if node is not None and alive.instance in node.second:
             node.proofs[alive.instance] = alive
 
     def tell(self, node_id: bytes, instance: bytes) -> list[Alive]:
-        """What to say to this run: the proof that it is second, or whether others are."""
+        """What to tell this run: the proof that it is second; and to ask it: whether others are."""
         node = self._nodes[node_id]
         proof = node.proofs.get(instance)
         asked = node.second - node.proofs.keys() - {instance}
         return [*filter(None, [proof]), *map(Alive, sorted(asked))]
 
     def replaced(self, node_id: bytes, now: float) -> None:
-        """A living connection of it made room for another one."""
+        """A living connection of this node made room for another one."""
         if node_id in self._nodes:
             self._nodes[node_id].replaced_at = now

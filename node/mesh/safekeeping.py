@@ -43,7 +43,8 @@ HEAD_SECONDS = 1.0
 """How long the head of such a core may take to arrive, once somebody offers it."""
 
 JUDGED_SECONDS = 0.5
-"""How long who was introduced in vain waits after there are new grants: many come at a time."""
+"""How long after new grants introductions that failed are looked at again: many grants come at
+a time."""
 
 RETRY_SECONDS = 10.0
 """After our disk failed while such a core was read, unless it is known sooner that it has room."""
@@ -53,11 +54,11 @@ MAX_NAMED = MAX_INTRODUCTIONS - 256
 that introduce themselves meanwhile."""
 
 LOOKED_AT = 1024
-"""Missing blocks of which is asked whether anybody has them."""
+"""Missing blocks that are looked at, to see whether anybody has them."""
 
 _UNREADABLE = (CoreFrozen, StorageError, trio.ClosedResourceError)
-"""What waiting for such a core ends with: its writer signed two histories, our disk, or it was
-purged here."""
+"""What waiting for such a core ends with: its writer signed two histories, our disk failed, or the
+core was purged here."""
 
 _log = structlog.get_logger(__name__)
 
@@ -105,7 +106,7 @@ class Safekeeping:
     ) -> None:
         """Nothing is read of others until `wait_settled` returns: our own log may not be whole."""
         self.absent: dict[bytes, AbsentMember] = {}
-        """By id; those who are connected themselves are not asked of their keepers."""
+        """By id; the core of a member that is connected is not read from its keepers."""
         self._stand_ins: dict[bytes, list[AbsentMember]] = {}  # one for each connected keeper
         self._kept: dict[Member, Core] = {}  # of writers that are connected, by a blind node
         self._trust = trust
@@ -173,7 +174,7 @@ class Safekeeping:
                         seen.add(claim)
                         await nursery.start(self._stand_in, introduction, cores, fetcher, catch_up)
                         continue
-                    if waiting is not again:  # then it may be news from others that was in vain
+                    if waiting is not again:  # else records from others made us look again
                         seconds = member.stopwatch() - started
                         member.conduct.effort.spend(seconds, trio.current_time())
                     if len(unknown) < MAX_INTRODUCTIONS:
@@ -188,7 +189,7 @@ class Safekeeping:
         unknown: dict[tuple[bytes, bytes], Introduction],
         again: deque[Introduction],
     ) -> None:
-        """What shows that somebody may write may come behind the introduction."""
+        """Look again at what failed: what lets a member write may come after its introduction."""
         while True:
             await self._trust.wait_judged()
             await trio.sleep(JUDGED_SECONDS)
@@ -199,7 +200,7 @@ class Safekeeping:
     async def find(
         self, ids: Sequence[RawCoId], known: Mapping[RawCoId, KnownState], fetcher: Fetcher
     ) -> None:
-        """Bring over what those hold of these who are away.
+        """Bring over what members that are away hold of these values.
 
         Cancel: what was stored stays.
         """
@@ -335,7 +336,7 @@ class Safekeeping:
             core.release()
 
     def _enter(self, absent: AbsentMember) -> None:
-        """It may be asked of this keeper."""
+        """From now on the member's core may be read from this keeper."""
         self._stand_ins.setdefault(absent.id, []).append(absent)
         self.absent[absent.id] = absent
 
@@ -358,7 +359,7 @@ class Safekeeping:
         return max(length, core.length), core.length - missing
 
     def _leave(self, absent: AbsentMember) -> None:
-        """Its keeper went, and another one may be here; or nothing is taken of it any more."""
+        """Its keeper went, though another may be here; or nothing of it is taken any more."""
         others = self._stand_ins[absent.id]
         others.remove(absent)
         if others:

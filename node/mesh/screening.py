@@ -22,7 +22,7 @@ from node.mesh.owners import OwnerTable, owner_in
 from node.mesh.replicas import ReplicaPolicy
 
 MAX_REFUSALS = 4096
-"""Values of which it is remembered why they were not taken, the last ones."""
+"""Values of which is remembered why they were not taken; the oldest are forgotten."""
 
 OUTLINE_SECONDS = 5.0
 """A member that takes longer to show so little is given up for this value."""
@@ -58,7 +58,7 @@ class Screening:
         self._not_taken: OrderedDict[RawCoId, NotTaken] = OrderedDict()
 
     def not_taken(self, co_id: RawCoId) -> NotTaken | None:
-        """Why it was not taken, if it was offered not long ago."""
+        """Why a value was not taken, if it was offered not long ago."""
         return self._not_taken.get(co_id)
 
     def declines(self, co_id: RawCoId) -> bool:
@@ -69,7 +69,7 @@ class Screening:
     def note(
         self, co_id: RawCoId, member_id: bytes, reason: str, *, is_declined: bool = False
     ) -> None:
-        """Something kept it from being taken."""
+        """Something kept a value from being taken."""
         self._not_taken.pop(co_id, None)
         self._not_taken[co_id] = NotTaken(reason, member_id, is_declined)
         if len(self._not_taken) > MAX_REFUSALS:
@@ -118,7 +118,7 @@ class Screening:
         return taken
 
     def _is_decided_by_ids(self, *, is_asked: bool) -> bool:
-        """Whether nothing has to be read for it."""
+        """Whether nothing has to be read to decide."""
         policy = self.policy
         if policy.denied_owners:
             return False
@@ -184,7 +184,7 @@ class Screening:
         raise MemberDataError(f"it did not come within {OUTLINE_SECONDS:g} s")
 
     async def _owners_of(self, member: Source, version: int, co_id: RawCoId) -> tuple[str, ...]:
-        """Whoever owns it and owns that, looked up here, else there. Raises: as `_outline`."""
+        """A value's owner and the owner of that, found here, else there. Raises: as `_outline`."""
         owner = await self._owner_of(member, version, co_id)
         if not owner:
             return ()

@@ -48,15 +48,15 @@ CATCH_UP_SECONDS = 300.0
 
 RETRY_SECONDS = 10.0
 HEAD_DELAY_SECONDS = 10.0
-"""How long nobody looks at the longer head of a member of which nothing is read. That is most of
-them at most times: each that merges an edit writes it into its own log, too."""
+"""How long the longer head of a member is not looked at while nothing is read from it. That is so
+for most of them at most times: each that merges an edit writes it into its own log, too."""
 
 COMPARE_HEADS_SECONDS = 60.0
-"""How often at most a member whose data core is as long as what is here shows that it is the same
-one: so a writer that signed two histories of one length is found out, too."""
+"""Once in this time at most a member whose data core is as long as our copy of it shows that they
+are the same: so a writer that signed two histories of one length is found out, too."""
 
 REREAD_SECONDS = 0.5
-"""After a read of what a member announced has failed."""
+"""When to read again after a read of what a member announced has failed."""
 
 TURN_SECONDS = 0.005
 """Time spent on one member's messages after which others have their turn."""
@@ -99,12 +99,12 @@ async def serve_member(
     *,
     stopwatch: Callable[[], float] = time.perf_counter,
 ) -> str:
-    """Serve whoever is at the other end; returns why it ended.
+    """Serve the node at the other end; returns why that ended.
 
-    `serve_more` runs beside that once it is a member, as long as it is one.
+    `serve_more` runs beside this while that node is a member.
 
     `traffic` tells where it is, and how many bytes were exchanged with it, for rules about peers,
-    and when it was heard last. With the `stopwatch` what is done for it is measured.
+    and when it was heard last. The `stopwatch` measures what is done for it.
 
     Cores are replicated on this connection from the moment both have proved the secret, and
     not before. What the remote does wrong ends its channel and nobody else's.
@@ -288,7 +288,7 @@ async def _answer_queries(mesh: Mesh, member: Member) -> None:
             member.carry_out(member.session.answer(query.request_id, version, values))
             if pusher is not None:
                 pushed += await pusher.push_dependencies(member.id, held)
-                if not pushed:  # it has had all of that
+                if not pushed:  # it had all of that already
                     seconds = member.stopwatch() - started
                     member.conduct.effort.spend(seconds, trio.current_time())
                 await wait_turn(member)
@@ -353,14 +353,14 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
 
 
 async def _learn_head(member: Member) -> None:
-    """Nobody has looked at its longer heads as long as nothing was read there."""
+    """Look for a longer head: nobody has done so while nothing was read from the member."""
     if member.core is not None:
         with trio.move_on_after(HEAD_SECONDS), suppress(trio.ClosedResourceError):
             await member.core.update()
 
 
 async def _hear_version(member: Member) -> bool:
-    """Whether it has said how far its log goes that is to be read."""
+    """Wait until the member says how far its log is to be read; returns whether it did."""
     with trio.move_on_after(HEAD_SECONDS):
         while not member.session.is_listed:
             await member.heard_listed.wait()
@@ -368,7 +368,7 @@ async def _hear_version(member: Member) -> bool:
 
 
 async def _list_what_it_follows(mesh: Mesh, member: Member) -> None:
-    """Tell it of what is held here and matches what it says to follow."""
+    """Tell a member of what is held here and matches what it says it follows."""
     while True:
         with trio.move_on_after(member.listing.retry_seconds):
             await member.listing.wake.wait()
@@ -408,7 +408,7 @@ async def _list_matching(
 
 
 async def _watch_exchange(mesh: Mesh, member: Member, traffic: Traffic | None) -> None:
-    """Count what is exchanged; when something else is due now, it starts anew with a connection."""
+    """Count what is exchanged; when something else is due, close, for a new connection to begin."""
     counted = 0
     try:
         while True:
@@ -456,7 +456,7 @@ def _is_offered(mesh: Mesh, welcome: Welcome, core: Core) -> bool:
 
 
 async def _compare(mesh: Mesh, member: Member) -> bool:
-    """Compare known states of all that somebody here wants; whether all was answered."""
+    """Compare known states of all that somebody here wants; returns whether all was answered."""
     wanted = sorted(mesh.policy.select(mesh.host.wanted_ids()))
     for start in range(0, len(wanted), MAX_QUERY_IDS):
         # What is answered is passed on as if it had been announced.

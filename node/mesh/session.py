@@ -71,7 +71,7 @@ MAX_OPEN_QUERIES = 64
 """Queries that either side may leave unanswered: 64,000 ids."""
 
 MAX_UNREAD_BYTES = 32 << 20
-"""Of these, as they came; a node's own are at most half as long."""
+"""Bytes of these, as they came; those of a node like this one are at most half as many."""
 
 MAX_ANSWER_SESSIONS = 262_144
 """Counts in the answers to all open queries together (about 40 MB)."""
@@ -100,7 +100,7 @@ class _OpenQuery:
 class MeshSession:
     """`judge` says which role a grant gives to this remote; None shuts it out.
 
-    `explain` is what it is told then, if anything.
+    `explain` makes what it is told then, if anything.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class MeshSession:
         self._next_request = 1
         self._asked: dict[int, _OpenQuery] = {}
         self._given_up: set[int] = set()
-        """Queries of which the answer is not waited for any more; the other still has them."""
+        """Queries whose answers are not waited for any more; the member still has them."""
         self._unread: deque[bytes] = deque()
         """Questions, in the order in which they came."""
         self._unread_bytes = 0
@@ -133,17 +133,17 @@ class MeshSession:
         self._told_interest = ToldInterest()
         self._says_listed = False
         self._listed = 0
-        """Of our interests, those of which it has told all."""
+        """How many of our interest messages it has told all about."""
         self.interests_heard = 0
         self._listed_told = 0
         self.selection = Selection(owners_of)
         self.announced_length = 0
-        """Of its data core, as it said with what moved there; 0 if nothing has."""
+        """Length of its data core, as it said with what moved there; 0 if nothing has."""
         self.last_round_trip_seconds: float | None = None
         self.queries_asked = 0
         self.queries_answered = 0
         self.values_answered = 0
-        """Of the ids asked for, those of which it was told that they are here."""
+        """Ids it asked for of which it was told that they are here."""
 
     @property
     def state(self) -> State:
@@ -151,7 +151,7 @@ class MeshSession:
 
     @property
     def is_proved(self) -> bool:
-        """Whether it has proved the secret; one that has not is not listened to."""
+        """Whether the remote has proved the secret; one that has not is not listened to."""
         return self._state in {State.PROVED, State.MEMBER}
 
     @property
@@ -176,7 +176,7 @@ class MeshSession:
         return [_transmit(message)] if self.is_proved else []
 
     def dismiss(self, farewell: Farewell) -> list[Output]:
-        """It is shut out: say why, and close."""
+        """The remote is shut out: say why, and close."""
         return [*self.tell(farewell), *self.close(farewell.reason)]
 
     def receive(self, number: int, payload: bytes, now: float) -> list[Output]:
@@ -234,7 +234,7 @@ class MeshSession:
     ) -> list[Output]:
         """Ask for values; each comes with what we hold of it, and is to be pushed if `wants_push`.
 
-        As many queries as it takes; ids beyond `MAX_OPEN_QUERIES` are not asked for.
+        Makes as many queries as it takes; ids beyond `MAX_OPEN_QUERIES` are not asked for.
         """
         outputs: list[Output] = []
         for part in split_values(wanted, max_values=MAX_QUERY_IDS):
@@ -264,7 +264,7 @@ class MeshSession:
         ]
 
     def announce(self, version: int, changes: Mapping[RawCoId, Sessions]) -> list[Output]:
-        """Tell the member which of the values it wants to hear of moved, and how far."""
+        """Tell the member which of the values that it wants to hear of moved, and how far."""
         if self._state is not State.MEMBER:
             return []
         picked = list(self.selection.pick(changes))
@@ -276,7 +276,7 @@ class MeshSession:
         ]
 
     def tell_run(self, message: RunMessage) -> list[Output]:
-        """Tell the member how long its own data core is here, or of runs of one key."""
+        """Tell the member how long its own data core is here, or of runs with one key."""
         return [_transmit(message)] if self._state is State.MEMBER else []
 
     def mention(self, message: HearsayMessage) -> list[Output]:
@@ -303,7 +303,7 @@ class MeshSession:
         return [_transmit(message) for message in self._told_interest.plan(policy, wanted)]
 
     def add_interest(self, ids: Iterable[RawCoId]) -> list[Output]:
-        """We want to hear of these too, from before the next query on."""
+        """We want to hear of these, too; said ahead of the next query."""
         if self._state is not State.MEMBER:
             return []
         return [_transmit(message) for message in self._told_interest.plan_more(ids)]
@@ -314,7 +314,7 @@ class MeshSession:
 
     @property
     def is_listed(self) -> bool:
-        """Whether it has told all of what we follow by now; a node of version 1 never says so."""
+        """Whether it has told all of what we follow; a node of version 1 is taken to have."""
         return not self._says_listed or self._listed >= self._told_interest.listing_due
 
     def tell_listed(self, listed: Listed) -> list[Output]:
@@ -348,7 +348,7 @@ class MeshSession:
         return [QueryEnded(request_id, is_answered=False) for request_id in late]
 
     def close(self, reason: str = "channel closed", *, is_fault: bool = False) -> list[Output]:
-        """It has gone, or we want no more of it: nothing that was asked will be answered."""
+        """The remote has gone, or we want no more of it: no question will be answered any more."""
         if self._state is State.CLOSED:
             return []
         return self._close(reason, is_fault=is_fault)
@@ -377,7 +377,7 @@ class MeshSession:
         return [Admitted(welcome, role)]
 
     def _receive_query(self, payload: bytes) -> list[Output]:
-        """A question that nobody has to answer, as there are too many, is not even read."""
+        """Queue a question unread: one too many need not be read at all."""
         if len(self._unread) + len(self._to_answer) >= MAX_OPEN_QUERIES:
             return self._close(f"more than {MAX_OPEN_QUERIES} queries that wait for an answer")
         self._unread_bytes += len(payload)
@@ -387,7 +387,7 @@ class MeshSession:
         return [Asked()]
 
     def next_query(self) -> list[Output]:
-        """Read the question that came first of those that wait; nothing when none does."""
+        """Read the question that has waited longest; nothing when none waits."""
         if not self._unread:
             return []
         payload = self._unread.popleft()
@@ -416,7 +416,7 @@ class MeshSession:
         return [received, QueryEnded(answer.request_id, is_answered=True)]
 
     def _receive_late(self, answer: Answer) -> list[Output]:
-        """An answer that nobody waits for: to a query that was given up, or to none."""
+        """An answer that nobody waits for: to a query that was given up, or never sent."""
         if answer.request_id not in self._given_up:
             return [Idle()]
         if not answer.more:
@@ -426,7 +426,7 @@ class MeshSession:
     def _hand_over(
         self, message: Update | Evidence | Stored | RunMessage | TrustMessage | HearsayMessage
     ) -> list[Output]:
-        """It is in order as it stands; a farewell is the last word, before the other hangs up."""
+        """Pass a message on as it is; after a farewell, its last one, the other side hangs up."""
         is_last = isinstance(message, Farewell)
         return [message, *self.close("it said farewell")] if is_last else [message]
 
@@ -454,7 +454,7 @@ class MeshSession:
                 assert_never(change)
 
     def _close(self, reason: str, *, is_fault: bool | None = None) -> list[Output]:
-        """A member has no excuse; a stranger may speak for another mesh, or be older."""
+        """By default a member is at fault; a stranger may be of another mesh, or older."""
         if is_fault is None:
             is_fault = self._state is State.MEMBER
         self._state = State.CLOSED

@@ -12,18 +12,18 @@ from node.mesh.member_data import MemberData, MemberDataError
 T = TypeVar("T")
 
 STALL_SECONDS = 4.0
-"""A member that sends no block for half of this, or all of it, is given up for what is read."""
+"""A read is given up when the member sends no block for half of this, or at most all of it."""
 
 
 async def unless_stalled(data: MemberData, call: Callable[[], Awaitable[T]]) -> T:
-    """What `call` reads from there, as long as blocks keep coming.
+    """What `call` reads from `data`, as long as blocks keep coming.
 
     Raises: MemberDataError, also when nothing comes for `STALL_SECONDS`.
     Cancel: as `call`.
     """
     fetched: int | None = None
     while True:
-        # Statistics are not free: they are looked at when the time is up only.
+        # Statistics are not free: they are looked at only when the time is up.
         with trio.move_on_after(STALL_SECONDS / 2):
             return await call()
         before, fetched = fetched, data.blocks_fetched

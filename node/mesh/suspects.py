@@ -1,8 +1,8 @@
-"""[trio] Having a second look at values of members that do not continue what is held here.
+"""[trio] Taking a second look at values of members that do not continue what is held here.
 
 If an author signed two continuations of a session, that shows from where they part. So all that
-the member has of the value is read, and handed in: what of it is known already costs little there,
-and where something differs the sync host looks for a fork.
+the member has of the value is read, and handed in: what is known already costs the sync host
+little, and where something differs it looks for a fork.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_REMEMBERED = 4096
 """Values that are not looked into twice."""
 
 MAX_READINGS = 64
-"""Of one value, of 1 MiB each: so much may lie before the place where two continuations part."""
+"""Readings of one value, 1 MiB each, that may come before two continuations part."""
 
 Read: TypeAlias = Callable[
     [Source, RawCoId, KnownState, int], Awaitable[tuple[Reading, float] | None]
@@ -38,9 +38,9 @@ class Suspects:
         self._looked_into: OrderedDict[tuple[bytes, RawCoId], None] = OrderedDict()
 
     async def look_into(self, member: Source, co_id: RawCoId, version: int) -> None:
-        """Have all looked at that a member holds of a value, once; it is refused as before.
+        """Have all that a member holds of a value looked at, once; it is refused as before.
 
-        Where reading fails, or while there is no room for anything new, it was not looked into.
+        A value does not count as looked into if reading fails, or while there is no room.
         Cancel: it counts as looked into.
         """
         suspect = (member.id, co_id)

@@ -1,10 +1,9 @@
 """How far this node and the members of its mesh are in step: one definition of done.
 
-Done with a member is: what it holds was compared with all that we want, it has told all of what we
-follow, nothing that it announced
-is missing here, and all that we announced to it is durable there, as it said itself. A node is
-done when it is with every member that is connected, and they are enough to hold the copies that
-are wanted; at least one.
+A node is done with a member when what the member holds was compared with all that we want, it has
+told all of what we follow, nothing that it announced is missing here, and all that we announced to
+it is durable there, as it said itself. A node is done when it is done with every member that is
+connected, at least one, and they are enough to hold the copies that are wanted.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from enum import StrEnum
 
 
 class Obstacle(StrEnum):
-    """Why it takes long until all was compared; the text is for people."""
+    """Why comparing takes long; the text is for people."""
 
     NONE = ""
     RECOVERING = "waits until our own log is whole"
@@ -27,12 +26,12 @@ class Obstacle(StrEnum):
 class MemberSync:
     """One member that is connected; its log `is_frozen` if two histories of it were signed.
 
-    `missing` values it announced that are not (wholly) here, `undelivered` ones that it did not
-    have when asked. `unacknowledged` values it heard of from us and has not confirmed;
+    It announced `missing` values that are not (wholly) here, and `undelivered` ones that it did not
+    have when asked. It heard of `unacknowledged` values from us and has not confirmed them;
     `declined` are those that it does not take. Of its `length` blocks `merged` are merged here,
-    if this node keeps everything, or kept, if it is blind; of ours `merged_there` of `ours` are
-    there, if it keeps everything. While it is not compared, `obstacle` says why, beside the time
-    that it takes.
+    if this node keeps everything, or kept, if it is blind; of our `ours` blocks `merged_there` are
+    merged there, if it keeps everything. While it is not compared, `obstacle` says why, apart from
+    the time that comparing takes.
     """
 
     id: str
@@ -91,7 +90,7 @@ class SyncState:
 
     `held` of the `wanted` values are here as far as any member is known to hold them, `missing`
     are not. `waiting` acknowledgements to clients are held back until `min_copies` nodes hold
-    what they are about. A blind node keeps so many logs, of which it knows no values.
+    what they are about. A blind node keeps `logs_kept` logs, and knows none of their values.
     """
 
     held: int
@@ -112,7 +111,7 @@ class SyncState:
 
     @property
     def _sound(self) -> Sequence[MemberSync]:
-        """Who can be in step at all: not whose log is forked."""
+        """Members that can be in step at all: those whose log is not forked."""
         return [member for member in self.members if not member.is_frozen]
 
     @property

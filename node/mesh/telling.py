@@ -1,7 +1,7 @@
-"""[trio] Telling members which values moved here, and those that ask late what moved before.
+"""[trio] Telling members which values moved here, and late ones what moved just before.
 
-What clients of this node changed is told to all at once, who are interested; what a member brought
-is told to those in brief who hear from that member, too (`hearsay`).
+What clients of this node changed is told at once to all that are interested; what a member brought
+is told in brief to those that hear from that member, too (`hearsay`).
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ MAX_RECENT = 8192
 word of that interest came after the change."""
 
 TELL_SECONDS = 5e-6
-"""What it takes to put one of them into words: its share of our time is to pay for that."""
+"""What it takes to announce one of them again: the member's share of our time pays for that."""
 
 ANNOUNCE_SECONDS = 0.5
-"""How long others may not hear that our log is longer, by what came from members: nobody reads that
-there who has it from where it comes from. What is told in full is announced with that."""
+"""How long others may not hear that our log has grown by what came from members: those that have it
+from its origin do not read it here. What is told in full is announced with it."""
 
 NEIGHBOR_SECONDS = 0.1
-"""How often at most members are told who else is one: they often come together."""
+"""Members are told who else is one once in this time at most: several often come together."""
 
 
 class Telling:
     """`members` is the mesh's own table, by id; `changed` is woken when somebody comes or goes.
 
-    `note_moved` is told which values did.
+    `note_moved` is told which values moved.
     """
 
     def __init__(
@@ -66,19 +66,19 @@ class Telling:
         self._changed = changed
         self._note_moved = note_moved
         self._recent: dict[RawCoId, dict[CoSessionId, int]] = {}
-        """How far values have got that moved last, those that moved first before the others."""
+        """How far the values have got that moved last, in the order in which they moved."""
         self.origins = Origins()
         self._names = ShortNames()
         self._brief_queued = Wakeup()
 
     def greet(self, member: Member) -> None:
-        """It is in the table: what it said by then to be interested in it hears of from now on."""
+        """A member is in the table: it hears now of what it said earlier to be interested in."""
         selection = member.session.selection
         if member.direction.gives:
             self.tell_recent(member, Interest(selection.everything, tuple(selection.ids)))
 
     def tell_recent(self, member: Member, interest: Interest) -> None:
-        """What moved shortly before it said so is announced now: it has not heard of that."""
+        """Announce what moved shortly before a member said that it follows this."""
         recent = self._recent
         if interest.added:
             recent = {co_id: recent[co_id] for co_id in interest.added if co_id in recent}
@@ -98,13 +98,13 @@ class Telling:
             nursery.start_soon(self._tell_neighbors)
 
     async def _tell(self) -> None:
-        """Tell of all that waits at a wake-up together."""
+        """Tell, at each wake-up, of all that waits together."""
         feed = self._host.changes()
         while True:
             moved = dict(await feed.receive_many())
             self._remember(moved)
             self._note_moved(moved)
-            if self._members:  # what nobody has heard of has no need of a short name
+            if self._members:  # what nobody hears of needs no short name
                 self._names.note(moved)
             if not self._trust.may_write:
                 continue  # nobody would take it
@@ -142,7 +142,7 @@ class Telling:
     async def _tell_neighbors(self) -> None:
         """Tell members from whom else this node hears."""
         while True:
-            self._tell_new_neighbors()  # a call of its own: those gone are not held while we wait
+            self._tell_new_neighbors()  # a call of its own: no local keeps alive those that went
             await self._changed.park()
             await trio.sleep(NEIGHBOR_SECONDS)
 
@@ -162,7 +162,7 @@ class Telling:
             hearsay.told = heard
 
     def receive(self, member: Member, message: HearsayMessage) -> Update | None:
-        """What a member said; if it holds more than is here, an update that says so."""
+        """A member said something; returns an update if it holds more than is here."""
         match message:
             case Neighbors():
                 member.hearsay.receive(message)
@@ -181,7 +181,7 @@ class Telling:
             if found is None and count:
                 unclear.append(name)
             elif found is None:
-                member.compare_again()  # it cannot say any more what that was
+                member.compare_again()  # the member does not know the name any more either
             else:
                 co_id, session_id, ours = found
                 held.setdefault(co_id, {})[session_id] = count

@@ -1,4 +1,4 @@
-"""Tickets, that let a node in, and the signed records that say what a member may do.
+"""Tickets, which let a node in, and the signed records that say what a member may do.
 
 | record     | MessagePack array                                                                 |
 |------------|-----------------------------------------------------------------------------------|
@@ -8,17 +8,17 @@
 |            | [pardoned]; uses                                                                  |
 | revocation | member id or digest of a grant, time, issuer, signature; reason, [kept]           |
 
-What follows a semicolon is left out when it says nothing, as it was before there was any of it. A
-ticket's version is 1, or 2 for an encrypted mesh, which who knows 1 only must not write to. It is
-written as `beemesh1` and the z-base-32 of that, in any case: capitals make a smaller
-QR code. Times are unix seconds. Issuers sign H(key = mesh key; "grant" or "revocation" || all
-fields but the signature, packed), so that a record of one mesh says nothing in another.
+What follows a semicolon is left out when it says nothing: earlier versions did not have it. A
+ticket's version is 1, or 2 for an encrypted mesh, to which a node that knows only 1 must not write.
+A ticket is written as `beemesh1` and the z-base-32 of the array, in either case: capitals make a
+smaller QR code. Times are unix seconds. Issuers sign H(key = mesh key; "grant" or "revocation" ||
+all fields but the signature, packed), so that a record of one mesh says nothing in another.
 
-`serial` tells grants apart that say the same, once one of them was revoked, and tickets with a
+`serial` tells apart grants that say the same, once one of them was revoked, and tickets with a
 number of uses from the start. `pardoned` are digests of revocations of the member that the grant
 undoes: it was made knowing them, so no clock has to tell which came later. A grant with `uses`
-counts for so many bearers, and only with its issuer, who signs a grant of its own for each. `kept`
-are digests of records that stay in force though the admin who signed them is revoked.
+counts for so many bearers, and only at its issuer, which signs a separate grant for each. `kept`
+are digests of records that stay in force though the admin that signed them is revoked.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ BEARER = "bearer"
 
 MAX_TICKET_BYTES = 4096
 MAX_CHAIN = 8
-"""Admins between the founder and the one that invites: each made the next one."""
+"""Admins between the founder and the one that invites: each made the next one an admin."""
 MAX_RECORD_BYTES = 16 << 10
 MAX_REASON = 256
 MAX_PARDONED = 16
 MAX_KEPT = 256
-"""Records of one admin that survive it; one that has signed more names the others anew."""
+"""Records of one revoked admin that may stay in force; the others have to be signed anew."""
 MAX_MESH_NAME = 128
 MAX_SECRET_BYTES = 64
 MAX_ADDRESSES = 16
@@ -128,7 +128,7 @@ class Grant:
 
     @property
     def use_serial(self) -> int:
-        """Serial of the grants that its issuer signs for those who come with it."""
+        """Serial of the grants that its issuer signs for those that come with this one."""
         return int.from_bytes(self.digest[:6], "big")
 
     @property
@@ -145,7 +145,7 @@ class Grant:
         return blake2b(b"grant", pack_fields(*self._claim), key=mesh_key)
 
     def is_signed(self, mesh_key: bytes) -> bool:
-        """Whether its issuer signed it, for this mesh; whether that is an admin is not asked."""
+        """Whether its issuer signed it, for this mesh; the issuer need not be an admin."""
         return verify(self._signable(mesh_key), self.signature, self.issuer)
 
     def encode(self) -> bytes:
@@ -204,7 +204,7 @@ class Revocation:
 
     @property
     def digest(self) -> bytes:
-        """What a grant names that pardons its subject."""
+        """What a grant that pardons the subject names."""
         return blake2b(pack_fields(*self.fields))
 
     @property
@@ -246,7 +246,7 @@ Record: TypeAlias = Grant | Revocation
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """All that a node needs to join: whoever reads it can."""
+    """All that a node needs to join: whoever reads a ticket can."""
 
     mesh_name: str
     secret: bytes = field(repr=False)
@@ -254,9 +254,9 @@ class Ticket:
     addresses: tuple[str, ...] = ()
     grant: Grant | None = None
     founders: tuple[bytes, ...] = ()
-    """Whose grants count from the start; without any, those of the one that issued the grant."""
+    """Nodes whose grants count from the start; without any, the issuer of the grant is one."""
     chain: tuple[Grant, ...] = ()
-    """How who issued the grant became an admin, from a founder's grant on."""
+    """How the issuer of the grant became an admin, from a founder's grant on."""
     is_encrypted: bool = False
     data_secret: bytes = field(default=b"", repr=False)
     """What readers of an encrypted mesh need; the ticket of a blind member lacks it."""
@@ -315,7 +315,7 @@ class Ticket:
 
 
 def is_ticket(text: str) -> bool:
-    """Whether it was meant for a ticket; `decode` tells whether it is one."""
+    """Whether a text is meant as a ticket; `decode` tells whether it is one."""
     return text.strip().lower().startswith(TICKET_PREFIX)
 
 

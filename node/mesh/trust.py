@@ -1,12 +1,12 @@
 """Who is let into the mesh, now: judging members, and telling them what admins signed.
 
-What comes in by one member goes on to all others, and ends the connections of those whom it shuts
+Records that one member sends go on to all others, and end the connections of those that they shut
 out. A member that was away is told when it comes back: both say what they hold, and send what the
 other lacks. A grant that runs out ends its member's connection, too.
 
-An admin that meets somebody who came in with a ticket that others may use signs a grant for that
-member alone. So a ticket can be revoked without all who came in with it, and a member with its
-ticket.
+An admin that meets a member that came in with a ticket that others may use signs a grant for that
+member alone. So a ticket can be revoked without the members that came in with it, and a member
+without its ticket.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from node.mesh.untimely import Untimely
 from swarm.io.tasks import Wakeup
 
 LOOK_SECONDS = 60.0
-"""How often members are judged anew, at the latest: the clock may have been set."""
+"""Members are judged anew at least this often: the clock may have been set."""
 
 OUT_LOOK_SECONDS = 2.0
-"""The same for a node that may do nothing as its clock has it: until then it refuses its clients,
-though members whose clocks are right still take it for one of them."""
+"""The same for a node that may do nothing, by its clock: until the next look it refuses its
+clients, though members whose clocks are right may take it for one of them."""
 
 _log = structlog.get_logger(__name__)
 
 
 class StrangerTerms(Enum):
-    """Which cores somebody who is no member may replicate, knowing their keys."""
+    """Which cores a node that is no member may replicate, if it knows their keys."""
 
     ALL = auto()
     NO_DATA = auto()
@@ -78,7 +78,7 @@ class Trust:
         """Replaced by `change` only."""
         self.book = book or MemberBook()
         self.farewell: Farewell | None = None
-        """What the last member said that did not let us in."""
+        """What the last member that did not let us in said."""
         self._id = id
         self._own_core = own_core
         self._identity = identity
@@ -87,7 +87,7 @@ class Trust:
         self._verdict = self._own_verdict()
         self.untimely = Untimely()
         self._told = membership.ledger(clock())
-        """What members were told of, if they did not know it."""
+        """The records that members were told of, as far as they lacked them."""
         self._shown: dict[bytes, Grant] = {}
         self._enforce = Wakeup()
         self._changed = Wakeup()
@@ -121,36 +121,36 @@ class Trust:
         return ""
 
     def judge(self, member_id: bytes, grant: Grant | None) -> Role | None:
-        """What somebody may do who shows this grant; None: it is not let in."""
+        """What a node that shows this grant may do; None: it is not let in."""
         return self._judge(member_id, grant).role
 
     def is_barred(self, member_id: bytes) -> bool:
-        """Whether it was shut out: it is not even served what strangers are."""
+        """Whether a node was shut out: then it is not even served as a stranger."""
         return self._judge(member_id, None).revocation is not None
 
     def stranger_terms(self, id: bytes) -> StrangerTerms:
-        """What somebody may have who is served as a stranger; `wait_judged` tells of changes."""
+        """What a node served as a stranger may have; `wait_judged` tells of changes."""
         if self.is_barred(id):
             return StrangerTerms.NOTHING
         return StrangerTerms.NO_DATA if self.membership.revocations else StrangerTerms.ALL
 
     def known_members(self) -> frozenset[bytes]:
-        """Whom this node has ever met, but for itself and those that were shut out."""
+        """Members that this node has ever met, without itself and those that were shut out."""
         ids = {bytes.fromhex(met.id) for met in self.book} - {self._id}
         return frozenset(id for id in ids if not self.is_barred(id))
 
     def serves_strangers(self, data_key: bytes) -> bool:
-        """Whether who is no member may replicate that core, knowing its key.
+        """Whether a node that is no member may replicate that core, if it knows its key.
 
-        Somebody who was shut out knows the keys of all members' data cores, and may come as a
-        stranger: so those cores are for members only, once anybody was.
+        A node that was shut out knows the keys of all members' data cores, and may come as a
+        stranger: so once any was, those cores are for members only.
         """
         if not self.membership.revocations:
             return True
         return data_key != self._own_core and not self.book.has_core(data_key.hex())
 
     def explain(self, member_id: bytes, grant: Grant | None) -> Farewell:
-        """What to tell somebody who is not let in."""
+        """What to tell a node that is not let in."""
         revocation = self._judge(member_id, grant).revocation
         if revocation is not None:
             why = f": {revocation.reason}" if revocation.reason else ""
@@ -176,7 +176,7 @@ class Trust:
         return [replace(first, shown=grant), *others]
 
     def admitted(self, member: Member) -> None:
-        """It is a member from now on."""
+        """The node is a member from now on."""
         welcome = member.welcome
         assert welcome is not None
         if welcome.grant is not None:
@@ -189,7 +189,7 @@ class Trust:
         if member.gossip.summary not in (None, summary):
             self._tell(member, self._held())
         self._register(member.id, welcome.grant)
-        # Since its welcome came another one may have been faster, or an admin.
+        # Since its welcome came, another may have used up the ticket, or an admin shut it out.
         self._apply(member, self.judge(member.id, welcome.grant))
         self._enforce.set()
 
@@ -198,7 +198,7 @@ class Trust:
         self._shown.pop(member.id, None)
 
     def note(self, member: Member) -> None:
-        """Write down that it is here."""
+        """Write down that a member is here."""
         about = member.statistics()
         grant = self._shown.get(member.id)
         ticket = "" if grant is None or grant.member is not None else grant.digest.hex()
@@ -232,7 +232,7 @@ class Trust:
                     self._consider(member, message.shown)
             case Held(digests):
                 if member.gossip.is_told:
-                    return  # it is told of all that comes since
+                    return  # it has been told of all that came since
                 member.gossip.is_told = True
                 ledger = self.membership.ledger(self._clock())
                 lacking = [
@@ -247,7 +247,7 @@ class Trust:
                 pass  # the member holds them for `Safekeeping`
 
     def take(self, records: Iterable[Record], source: Member | None = None) -> None:
-        """Have these count from now on, here and everywhere, as far as an admin signed them.
+        """Make these count from now on, here and everywhere, as far as an admin signed them.
 
         Raises: ForgedRecord.
         """
@@ -267,10 +267,10 @@ class Trust:
     def _tell_news(
         self, source: Member | None = None, said: frozenset[Record] = frozenset()
     ) -> None:
-        """Tell members what has come into force, the source not what it said itself.
+        """Tell members what has come into force; the source is not told what it said itself.
 
-        What an admin signed who is one again counts again, be it for a record or for the clock.
-        Who came while it was none was not told of it, and that may be the source, too.
+        What an admin signed counts again when it is an admin again, by a record or by the clock.
+        Members that came in between, perhaps the source, were not told of that.
         """
         earlier, self._told = self._told, self.membership.ledger(self._clock())
         news = self._news(earlier)
@@ -280,7 +280,7 @@ class Trust:
             self._tell(member, *(to_source if member is source else to_others))
 
     def _news(self, earlier: Ledger) -> list[Record]:
-        """What is in force beyond that."""
+        """What is in force that was not in the earlier ledger."""
         in_force = self.membership.ledger(self._clock()).in_force
         return [in_force[digest] for digest in sorted(in_force.keys() - earlier.in_force.keys())]
 
@@ -293,7 +293,7 @@ class Trust:
         await self._changed.wait()
 
     async def wait_judged(self) -> None:
-        """Return when somebody may do something else than before, perhaps. Cancel: nothing."""
+        """Return when what a node may do may have changed. Cancel: undoes nothing."""
         await self._judged.park()
 
     async def run(self) -> None:
@@ -304,14 +304,14 @@ class Trust:
             expiry = self.membership.ledger(now).next_expiry(self._shown.values())
             left = inf if expiry is None else expiry - now
             look = OUT_LOOK_SECONDS if self._verdict.role is None else LOOK_SECONDS
-            # Whoever comes and goes all the time does not put off the next look.
+            # A member that comes and goes all the time does not put off the next look.
             with trio.move_on_at(min(trio.current_time() + left, looked_at + look)):
                 await self._enforce.wait()
                 continue
             looked_at = trio.current_time()
             for member in self._members.values():
                 self.note(member)
-                self.farewell = None  # one lets us in, and has for a while
+                self.farewell = None  # this one lets us in, and has done so for a while
             self.take(())  # what did not count may count now
             self._tell_news()
             self._judge_all()
@@ -328,7 +328,7 @@ class Trust:
         self._judged.unpark_all()
 
     def _apply(self, member: Member, role: Role | None) -> None:
-        """Let it do what its role says from now on; None shuts it out."""
+        """Let a member do what its role says from now on; None shuts it out."""
         if role is None:
             farewell = self.explain(member.id, self._shown.get(member.id))
             member.carry_out(member.session.dismiss(farewell))
@@ -369,7 +369,7 @@ class Trust:
         if identity is None or shown is None or shown.member is not None:
             return
         if self._judge(member_id, shown).grant != shown:
-            return  # it is let in for another reason
+            return  # the member is let in for another reason
         if not ledger.is_admin(identity.public_key) or ledger.grants_to(member_id):
             return
         with suppress(NotAllowed):  # a ticket that we would not have signed
@@ -384,7 +384,7 @@ class Trust:
             self.take([grant])
 
     def _consider(self, member: Member, shown: Grant | None) -> None:
-        """Welcome a member-to-be, or not: before it shows its grant it hears nothing of us."""
+        """Welcome a member-to-be, or not: it is told nothing of us before it shows its grant."""
         if member.welcome is not None:
             return
         if self.judge(member.id, shown) is None:

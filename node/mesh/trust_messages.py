@@ -8,13 +8,13 @@
 | 19 | kept     | [[member id, data core key, name, grant or nil, signature]...]    |
 
 Where there are admins, a node that has proved the secret sends the grant that it came with, the
-records that show what it may do, and the summary of all it holds; and is welcomed, or not, by
-these. A node that holds others says which (`held`) once the other is a member, and is sent what it
-lacks. Later records go to all members as they come. A node that is shut out is told why
-(`farewell`).
+records that show what it may do, and the summary of all it holds; by these it is welcomed, or not.
+A node whose summary differs says which records it holds (`held`) once the other is a member, and
+is sent what it lacks. Later records go to all members as they come. A node that is shut out is
+told why (`farewell`).
 
-In an encrypted mesh writers introduce themselves (`kept`, of itself alone), and members that keep
-their cores pass that on. A member signs H(key = mesh key; "introduction" || id, data core key and
+In an encrypted mesh each writer introduces itself (`kept`, of itself alone), and members that keep
+its core pass that on. A member signs H(key = mesh key; "introduction" || id, data core key and
 name, packed).
 """
 
@@ -34,8 +34,8 @@ MAX_NAME = 128
 MAX_MESSAGE_INTRODUCTIONS = 1024
 TARGET_BYTES = 256 << 10
 MAX_RECORDS_AT_ONCE = 256
-"""In one message of records, of either kind: their receiver verifies all of one in one go, some 20
-ms, and lets others have their turn before the next."""
+"""In one message, of both kinds together: its receiver verifies them all in one go, some 20 ms, and
+lets others have their turn before the next message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Records:
     grants: tuple[Grant, ...] = ()
     revocations: tuple[Revocation, ...] = ()
     shown: Grant | None = None
-    """What the sender came with; said before the welcome only."""
+    """The grant that the sender came with; only said before the welcome."""
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -161,7 +161,7 @@ class Introduction:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Of these members the sender has the data core: itself, or whose core it keeps."""
+    """Members whose data core the sender has: itself, or those whose core it keeps."""
 
     introductions: tuple[Introduction, ...]
 

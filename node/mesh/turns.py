@@ -1,4 +1,4 @@
-"""[trio] Whose turn it is, of those for whom there is something to be done."""
+"""[trio] Taking turns among the members for which something is to be done."""
 
 from __future__ import annotations
 

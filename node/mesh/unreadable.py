@@ -1,7 +1,7 @@
 """Values in logs of members that this node cannot read: those of a later version, perhaps.
 
-They are not read again until this node is started anew. Of each member so many are remembered;
-more of them are held against it, or it could have us read without end.
+They are not read again until this node is started anew. `MAX_VALUES` of each member are remembered;
+more are held against it, or it could have us read without end.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ MAX_VALUES = 4096
 """Of one member: about 600 KB."""
 
 MAX_MEMBERS = 64
-"""Those of which something was met last."""
+"""Those in whose logs such values were met last."""
 
 
 class UnreadableValues:
-    """By the member whose log it is: another may have written the same value in another way."""
+    """By member: another may have written the same value in another way."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[bytes, set[RawCoId]] = OrderedDict()
@@ -30,7 +30,7 @@ class UnreadableValues:
         return member_id in self._of
 
     def add(self, member_id: bytes, co_id: RawCoId) -> bool:
-        """Remember it; False when there is no room for more of this member."""
+        """Remember a value; False when there is no room for more of this member."""
         values = self._of.setdefault(member_id, set())
         self._of.move_to_end(member_id)
         if len(self._of) > MAX_MEMBERS:

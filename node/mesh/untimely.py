@@ -1,9 +1,9 @@
-"""What admins signed whose time is over here: it may be the clock that is wrong. A machine.
+"""Records of admins whose time is over here, where the clock may be wrong. A machine.
 
-Nobody says again to a member what it was told, and what does not count is not kept by the ledger,
-lest whoever was an admin once fills it. So that is kept aside, in memory only and not without a
-bound, until it counts: the clock is set, or the admin is granted more time. A node that starts anew
-is told of everything anew.
+Nobody tells a member the same thing twice, and the ledger does not keep what does not count, lest
+one that was an admin once fills it. So such records are kept aside, in memory only and up to a
+bound, until they count: the clock is set, or the admin is granted more time. A node that starts
+anew is told of everything anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Untimely:
         self.records: frozenset[Record] = frozenset()
 
     def keep(self, told: Iterable[Record], ledger: Ledger, mesh_key: bytes) -> None:
-        """Keep what this ledger has not taken of what it was told, if that may count some day.
+        """Keep those of the records told that the ledger has not taken, if they may count some day.
 
         Raises: ForgedRecord, as `Ledger.taking` does.
         """
@@ -37,9 +37,9 @@ class Untimely:
         self.records = records
 
     def _is_of_admins(self, refused: Iterable[Record], ledger: Ledger) -> bool:
-        """Whether some are of admins whose time is over; what anybody signs costs next to nothing.
+        """Whether some are of admins whose time is over; all else costs next to nothing here.
 
-        One link of a chain may have come before the next.
+        The records of an admin may follow the one that made it an admin, so `records` count, too.
         """
         names = {
             record.member

@@ -1,12 +1,13 @@
-"""Where members can be dialed: what they say of themselves, and are told of one another. Pure.
+"""Where members can be dialed: what they say of themselves, and are told about others. Pure.
 
 One message, type 0 of the channel `beemesh/addresses/1`, in both directions: an array of
 [member id (32 bytes), [address...]], each address HOST:PORT or a WebSocket's URL.
 
-A member says where it listens itself. A node that hears that passes it on to the members connected
-here that have not said that they are connected with it, too; not further, and not what it was told
-of others. So nodes that came with the same ticket find one another, by way of whoever gave it. An
-address is believed no more than any other: only who proves that member's key is talked to there.
+A member says itself where it listens. A node that hears that passes it on to those of its members
+that have not said that they are connected with that member, too; it does not pass on what it was
+told about others. So nodes that came with the same ticket find one another, by way of the node
+that gave it. An address is believed no more than any other: only a node that proves that member's
+key is talked to there.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ def decode(data: bytes) -> Whereabouts:
 
 
 def as_seen(addresses: Sequence[str], host: str | None) -> tuple[str, ...]:
-    """What a member says of itself, as it makes sense to others.
+    """Where a member says it listens, in addresses that make sense to others.
 
-    `host` is where its packets come from, None if that says nothing: a machine whose public address
-    is its router's does not know it. Loopback addresses are of use on one machine only.
+    `host` is where its packets come from, None if that says nothing: a machine behind a router does
+    not know its public address. Loopback addresses are of use on one machine only.
     """
     seen: list[str] = []
     is_here = host is not None and _is_loopback(host)

@@ -5,11 +5,11 @@ of a coValue (`node.cojson.fork_evidence`). Whatever comes is judged here before
 believed, one piece at a time. What is proven is kept, once for each core and session, told in the
 log, and sent on; a member that joins is sent all there is.
 
-A core that is proven to be forked is frozen: what is held of it is served, and nothing is asked of
-it any more. If it is a member's data core, the member may go on reading ours.
+A core that is proven to be forked is frozen: what is held of it is served, and no more of it is
+asked for. If it is a member's data core, the member may go on reading ours.
 
-False evidence costs its sender the connection. What cannot be judged here (a session of which the
-beginning is not here) costs nothing at first: a few times, it may be honest.
+False evidence costs its sender the connection. What cannot be judged here (a session whose
+beginning is not here) costs nothing at first: up to `MAX_UNPROVEN` times, it may be honest.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ MAX_FORKED_CORES = 256
 
 MAX_WAITING = 64
 MAX_WAITING_BYTES = 16 << 20
-"""Evidence of one member that waits to be judged. More is dropped: it is sent again to whoever
-joins, and what one node does not take another does."""
+"""Evidence of one member that waits to be judged. More is dropped: each that joins is sent all of
+it again, and what one node does not take another does."""
 
 LATER_SECONDS = 1.0
-"""How often it is looked at most whether evidence can be judged that could not be before."""
+"""Once in this time at most, evidence that could not be judged before is looked at again."""
 
 MAX_UNPROVEN = MAX_FORKS
-"""Pieces of evidence from one member that cannot be judged here; one more, and it goes. Anybody can
-fork sessions of their own, and nodes tell of all that they keep: also who holds nothing of that
-value, or a third continuation."""
+"""Pieces of evidence from one member that cannot be judged here; one more, and it is expelled.
+Anybody can fork sessions of their own, and nodes tell all members of the forks that they keep, also
+those that hold nothing of the value, or a third continuation."""
 
 MAX_PIECES = 2048
 """Pieces from one member on one connection: all that a node keeps, and some that is new."""
@@ -122,11 +122,11 @@ class Witness:
         self._waiting: deque[tuple[Member, Evidence]] = deque()
         self._wake = Wakeup()
         self._undecided: dict[str, tuple[Member, Evidence]] = {}
-        """What can be judged once the beginning of its session is here, by subject."""
+        """Evidence that can be judged once the beginning of its session is here, by subject."""
         self._to_look_at: set[str] = set()
         """Of these, what may have become decidable."""
         self._unkept: dict[str, tuple[Member, Evidence]] = {}
-        """For which there was no room on our disk, by subject."""
+        """Evidence for which there was no room on our disk, by subject."""
         self._has_undecided = Wakeup()
         self.received = 0
         self.refused = 0
@@ -141,7 +141,7 @@ class Witness:
         return key in self._forked
 
     def greet(self, member: Member) -> None:
-        """It was admitted: it is told all there is."""
+        """A member was admitted: tell it all there is."""
         member.outbox.queue_evidence(list(self._kept.values()))
         if member.welcome is not None and self.is_forked(member.welcome.data_key):
             member.freeze()
@@ -166,7 +166,7 @@ class Witness:
                 self._has_undecided.set()
 
     async def run(self, wait_settled: Callable[[], Awaitable[None]]) -> None:
-        """Judge what comes, and find out what is found here, until cancelled.
+        """Judge what comes, and look for forks that are found here, until cancelled.
 
         Nothing is judged until `wait_settled` returns: what is here may not be whole until then.
         Cancel: what was not judged is forgotten.
@@ -198,7 +198,7 @@ class Witness:
                 await trio.lowlevel.checkpoint()
 
     async def _judge_later(self) -> None:
-        """Look again at what could not be judged, once what it takes has come, or kept."""
+        """Look again at what could not be judged, or not be kept, once that may be possible."""
         while True:
             await self._has_undecided.wait()
             while self._to_look_at or self._unkept:
@@ -215,7 +215,7 @@ class Witness:
     def _judge_unkept(self) -> None:
         for subject, (member, evidence) in list(self._unkept.items()):
             if member.close_reason is not None or subject in self._kept:
-                del self._unkept[subject]  # it is told again when it joins
+                del self._unkept[subject]  # the member says it again when it joins
             else:
                 self._waiting.append((member, evidence))
                 self._wake.set()
@@ -257,12 +257,12 @@ class Witness:
         verify_fork_proof(evidence.first, key)
         core = None if self._cores is None else await self._cores.find(discovery_key(key))
         if core is None:
-            return  # true, and nobody here has to do with it
+            return  # true, but nobody here has to do with that core
         try:
             if not core.is_frozen:
                 await core.freeze(ForkProof.decode(evidence.first))
         except UsageError:
-            pass  # about a history that was left since: kept all the same
+            pass  # about a history that the core has left since: kept all the same
         finally:
             core.release()
         await self._keep_core(key, evidence.first, source=member)
@@ -283,7 +283,7 @@ class Witness:
                 member.conduct.evidence_unproven += 1
                 member.conduct.effort.spend(member.stopwatch() - started, trio.current_time())
                 if member.conduct.evidence_unproven > MAX_UNPROVEN:
-                    self._refuse(member, evidence, "nor can much else be proven that it sent")
+                    self._refuse(member, evidence, "like much else it sent, it cannot be proven")
                 elif not await self._has_beginning(fork):
                     self._decide_later(member, evidence)
 
@@ -291,10 +291,10 @@ class Witness:
         """Keep it in mind, unless there is too much of that from members that are here."""
         for subject, (sender, _) in list(self._undecided.items()):
             if sender.close_reason is not None:
-                del self._undecided[subject]  # it is told again when it joins
+                del self._undecided[subject]  # the member says it again when it joins
         if _has_room(item for _, item in self._undecided.values()):
             self._undecided[evidence.subject] = (member, evidence)
-            self._to_look_at.add(evidence.subject)  # it may have moved before it was noted
+            self._to_look_at.add(evidence.subject)  # the value may have moved before this
             self._has_undecided.set()
 
     def _refuse(self, member: Member, evidence: Evidence, why: str) -> None:
@@ -336,13 +336,12 @@ class Witness:
             if proof is not None:
                 try:
                     await self._keep_core(core.key, proof.encode())
-                except (
-                    StorageError
-                ) as error:  # it stays with the core, and is kept at a later start
+                except StorageError as error:
+                    # It stays with the core, and is kept at a later start.
                     _log.error("evidence not kept", core=core.key.hex(), error=str(error))
 
     async def _watch_sessions(self) -> None:
-        """Pass on what is kept of sessions, as far as others can judge it, too."""
+        """Pass on evidence kept of sessions, as far as others can judge it, too."""
         seen = 0
         store, forks = self._host.store, self._host.forks
         while True:
@@ -356,7 +355,7 @@ class Witness:
 
     async def _pass_on_session(self, store: CoValueStore, fork: SessionFork) -> None:
         evidence = encode_session_evidence(fork)
-        # Of a very long half only the beginning is kept, which its signature does not cover.
+        # Only the beginning of a very long half is kept, and its signature does not cover that.
         if (
             evidence.subject not in self._kept
             and await judge_fork(store, fork) is EvidenceVerdict.PROVEN
@@ -372,7 +371,7 @@ def _has_room(waiting: Iterable[Evidence]) -> bool:
 
 
 def encode_session_evidence(fork: SessionFork) -> Evidence:
-    """Halves in an order of their own, so that all nodes make the same of one fork."""
+    """Halves are sorted, so that all nodes make the same evidence of one fork."""
     first, second = sorted((encode_part(fork.kept), encode_part(fork.refused)))
     return Evidence(EvidenceKind.SESSION, f"{fork.co_id}:{fork.session_id}", first, second)
 
