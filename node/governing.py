@@ -28,7 +28,7 @@ from node.verbs import (
 )
 
 MIN_PREFIX = 6
-"""Letters of an id that name a member, if they name one only."""
+"""How many letters of an id name a member, if they fit one only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +153,9 @@ async def _revoke(seat: Seat, verb: MeshRevoke, now: float) -> Result:
 
 
 def _lonely_ticket(seat: Seat, member: bytes, now: float) -> list[bytes]:
-    """The ticket it came with, unless somebody else depends on it.
+    """The ticket that a member came with, unless another member depends on it.
 
-    Else it would come back with a new key.
+    With that ticket it could come back under a new key.
     """
     met = seat.book.get(member.hex())
     if met is None or not met.ticket:
@@ -298,9 +298,9 @@ def _find(seat: Seat, text: str, now: float) -> bytes:
     if len(text) >= MIN_PREFIX:
         found |= {str(row["id"]) for row in rows if str(row["id"]).startswith(text.lower())}
     if len(found) != 1:
-        what = "several members are" if found else "no member is"
+        what = "several members have" if found else "no member has"
         raise VerbError(
             ExitCode.NOT_FOUND,
-            f"{what} called {text!r}, or has an id that begins so: try `beemesh members --json`",
+            f"{what} the name {text!r} or an id that begins so: try `beemesh members --json`",
         )
     return bytes.fromhex(found.pop())

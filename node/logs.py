@@ -1,6 +1,6 @@
 """[trio] The `core` and `bee` verbs, carried out on an open store.
 
-Blocks that are not here are asked of whoever is connected, for as long as the verb allows.
+Blocks that are not here are asked for from connected peers, for as long as the verb allows.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ async def perform_on_store(
     except (OutOfRange, PrunedHistory) as error:
         raise VerbError(ExitCode.USAGE, str(error)) from error
     except NotWritable as error:
-        raise VerbError(ExitCode.FAILED, f"{error}: only who has its secret key writes") from error
+        text = f"{error}: only the holder of its secret key writes"
+        raise VerbError(ExitCode.FAILED, text) from error
     except (BeeError, BlockNotAvailable, RemoteProtocolError, CoreFrozen) as error:
         raise VerbError(ExitCode.FAILED, str(error)) from error
 
@@ -146,7 +147,7 @@ async def _recover(store: Corestore, verb: CoreRecover, can_fetch: bool) -> Resu
         if core.is_recovering and verb.alone:
             await core.end_recovering()
         elif core.is_recovering and not can_fetch:
-            text = "no node runs here, so that nobody can be asked; --alone if nobody ever had it"
+            text = "no node runs here, so nobody can be asked; --alone if nobody else ever had it"
             raise VerbError(ExitCode.NO_NODE, text)
         with trio.move_on_after(verb.timeout_seconds) as waiting:
             await core.recover()
@@ -197,8 +198,8 @@ async def _verify(store: Corestore, verb: CoreVerify) -> AsyncGenerator[Result, 
 async def _compact(store: Corestore, verb: BeeCompact, *, may_append_data: bool) -> Result:
     """Without a running node nothing is appended to the node's own data.
 
-    The members may know more of it than is here, and only a running node asks them: what is
-    appended without would fork it. The present version counts as asked for, so no nodes move.
+    The members may know more of it than is here, and only a running node asks them: appending
+    without that would fork it. The present version is given as one to keep, so no nodes move.
     """
     name = verb.core or DATA_CORE
     if not verb.core and name not in store.names():
@@ -209,7 +210,7 @@ async def _compact(store: Corestore, verb: BeeCompact, *, may_append_data: bool)
         try:
             with trio.fail_after(verb.timeout_seconds):
                 if core.length:
-                    await bee.header()  # another core's blocks are no bee's to give up
+                    await bee.header()  # of a core that is no bee nothing is given up
                 moves = may_append_data or name != DATA_CORE
                 versions = [] if moves else [bee.version]
                 done = await bee.compact(versions=versions, dry_run=verb.dry_run, prune=verb.prune)

@@ -22,11 +22,11 @@ _HELP = (
 _IMPORT = "Take over what a cojson server's SQLite file holds."
 _EXPORT = "Write everything into a SQLite file that a cojson server opens."
 _BACKUP = "Copy the data directory, while the node serves."
-_COMPLETION = "Print what makes a shell complete this."
+_COMPLETION = "Print a script with which a shell completes this."
 _PROOF = "Write what proves a block, or a fork, to anybody."
 _VERIFY_PROOF = "Check such a proof, with no node and no data: 0 it holds, 6 it does not."
 _VERIFY = "Check all that is stored against its signatures; --repair mends it."
-_RECOVER = "Let a core take more again that may have lost its newest blocks."
+_RECOVER = "Let a core that may have lost its newest blocks take more again."
 _EXPLAIN = "Tell why a coValue is here or not, and who else has it."
 _EPILOGUE = "Start with `beemesh up`. Exit codes: 0 ok, 1 failed, 2 usage, 3 no node running, \
 4 not found, 5 timeout, 6 corrupt."
@@ -60,13 +60,13 @@ def _add_policy(app: App) -> None:
     """What the node keeps, and of whom."""
     app.command("node.cli.policy:pin", name="pin", help="Keep coValues here, up to date.")
     app.command("node.cli.policy:unpin", name="unpin", help="Take back a pin.")
-    app.command("node.cli.policy:follow", name="follow", help="Keep what begins so or is owned so.")
+    app.command("node.cli.policy:follow", name="follow", help="Keep coValues by prefix or owner.")
     app.command("node.cli.policy:unfollow", name="unfollow", help="Take back a follow.")
     app.command("node.cli.policy:policy", name="policy", help="What the node keeps, and of whom.")
     app.command("node.cli.explain:explain", name="explain", help=_EXPLAIN)
     app.command("node.cli.mirror:mirror", name="mirror", help="Keep and serve another's core.")
     app.command(
-        "node.cli.mirror:mirrors", name="mirrors", help="Show the mirrors, how far each is."
+        "node.cli.mirror:mirrors", name="mirrors", help="Show the mirrors, and how far each is."
     )
     app.command("node.cli.mirror:unmirror", name="unmirror", help="Take back a mirror.")
 
@@ -84,7 +84,7 @@ def _add_members(app: App) -> None:
     """Who belongs to the mesh."""
     app.command("node.cli.mesh:invite", name="invite", help="Print a ticket for another node.")
     app.command("node.cli.mesh:members", name="members", help="List who is, or was, in the mesh.")
-    app.command("node.cli.mesh:revoke", name="revoke", help="Shut a member, or a ticket, out.")
+    app.command("node.cli.mesh:revoke", name="revoke", help="Shut out a member, or a ticket.")
     app.command("node.cli.mesh:mesh", name="mesh", help="Show the mesh that the node is in.")
 
 
@@ -92,8 +92,8 @@ def _build_sync() -> App:
     sync = App(
         name="sync", help="How far the nodes of the mesh are in step.", help_format="plaintext"
     )
-    sync.command("node.cli.sync:status", name="status", help="Show it, member by member.")
-    sync.command("node.cli.sync:wait", name="wait", help="Wait until they are, or values are.")
+    sync.command("node.cli.sync:status", name="status", help="Show how far each member is.")
+    sync.command("node.cli.sync:wait", name="wait", help="Wait until they, or some values, are.")
     return sync
 
 
@@ -114,7 +114,7 @@ def _build_core() -> App:
     core.command("node.cli.proof:verify_proof", name="verify-proof", help=_VERIFY_PROOF)
     core.command("node.cli.core:append", name="append", help="Append blocks to a core of ours.")
     core.command("node.cli.core:truncate", name="truncate", help="Cut a core of ours back.")
-    core.command("node.cli.core:clear", name="clear", help="Give up some blocks' room.")
+    core.command("node.cli.core:clear", name="clear", help="Free the room of some blocks.")
     core.command("node.cli.core:recover", name="recover", help=_RECOVER)
     core.command("node.cli.core:purge", name="purge", help="Remove a core for good.")
     core.command("node.cli.verify:verify", name="verify", help=_VERIFY)
@@ -131,7 +131,7 @@ def _build_bee() -> App:
 
 
 def _tell_all(app: App, words: Sequence[str]) -> None:
-    """Have a command's own help say all that its docstring does: lists have the first line only."""
+    """Have a command's own help say all of its docstring: lists show the first line only."""
     command = app.parse_commands(words)[1][-1]
     if command.default_command is not None and (text := inspect.getdoc(command.default_command)):
         command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
@@ -149,13 +149,13 @@ def _open_missing_streams() -> None:
 
 
 def _escape_what_cannot_be_printed() -> None:
-    """In an encoding that lacks a name's letters, as stderr does: the verb is done by then."""
+    """Escape letters that stdout's encoding lacks, as stderr does: the verb is done by then."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code."""
+    """Run the command; returns the exit code."""
     _open_missing_streams()
     _escape_what_cannot_be_printed()
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -188,7 +188,7 @@ def explain(error: BaseException, given: Sequence[str] = ()) -> tuple[ExitCode, 
             return ExitCode.USAGE, f"{error}{_hint(str(error), given)}"
         case UnusedCliTokensError():
             extra = " ".join(error.unused_tokens or ())[:100]
-            return ExitCode.USAGE, f"there is nothing to do with {extra!r} (try `{_help(given)}`)"
+            return ExitCode.USAGE, f"{extra!r} is not expected here (try `{_help(given)}`)"
         case CycloptsError():
             return ExitCode.USAGE, f"{error} (try `{_help(given)}`)"
     if (told := tell_failure(error)) is not None:
@@ -198,7 +198,7 @@ def explain(error: BaseException, given: Sequence[str] = ()) -> tuple[ExitCode, 
 
 
 def _hint(text: str, given: Sequence[str]) -> str:
-    """Whose help lists the option at fault; those of `up` may come from a file or a variable."""
+    """Says whose help lists the option at fault; those of `up` may come from a file or variable."""
     option = text.partition(" ")[0].rstrip(":")
     if text.startswith("the command line") or option in {word.split("=")[0] for word in given}:
         return f" (`{_help(given)}` lists the options)"

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 
 def backup(
-    directory: Annotated[Path, Parameter(help="Where to; a new or an empty directory.")],
+    directory: Annotated[Path, Parameter(help="Where to copy it: a new or an empty directory.")],
     /,
     *,
     common: Common = DEFAULT_COMMON,
 ) -> int:
     """Copy the node's data, keys included, to a directory, while it serves or is stopped.
 
-    To restore, start a node on the copy: `beemesh up --data DIRECTORY`, or copy it to where it
-    is to be first. The node asks the members of its mesh what it had written since, and takes it
-    back. Never run both. On the same disk, the copy shares files that do not change. A SQLite
-    file that is kept elsewhere is `covalues.sqlite` in it, and config.toml still names the other.
+    To restore, start a node on the copy: `beemesh up --data DIRECTORY`; first move it to where it
+    is to stay. The node asks the members of its mesh what it had written since, and takes it back.
+    Never run both, the copy and the original. On the same disk, the copy shares files that do not
+    change. A SQLite file that is kept elsewhere is `covalues.sqlite` in the copy, and config.toml
+    still names the other.
     """
     config = common.load_config()
     client = AdminClient.find(config.data)

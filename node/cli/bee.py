@@ -19,9 +19,9 @@ def ls(
     /,
     *,
     prefix: Annotated[str, Parameter(help="Only keys that begin with this.")] = "",
-    limit: Annotated[int, Parameter(help="At most so many; 0 means all.")] = 0,
+    limit: Annotated[int, Parameter(help="At most this many; 0 means all.")] = 0,
     reverse: Annotated[
-        bool, Parameter(negative="", show_default=False, help="From the last key on.")
+        bool, Parameter(negative="", show_default=False, help="From the last key backward.")
     ] = False,
     timeout: Timeout = "10",
     common: Common = DEFAULT_COMMON,

@@ -16,7 +16,7 @@ else
   compdef _cyclopts_beemesh beemesh
 fi
 """
-"""What is generated is for a file in zsh's own folders: sourced, it registers nothing."""
+"""What is generated is for a file in zsh's own folders: when sourced, it registers nothing."""
 
 
 def completion(
@@ -24,7 +24,7 @@ def completion(
 ) -> int:
     """Print a script that completes verbs and options: `source <(beemesh completion bash)`.
 
-    For zsh the same; for fish `beemesh completion fish | source`.
+    The same works for zsh; for fish it is `beemesh completion fish | source`.
     """
     from node.cli.app import build_app
 

@@ -92,7 +92,7 @@ def append(
 
 
 def _read_block() -> bytes:
-    """All of stdin; of nothing, as of a program that failed, none is made. Raises: VerbError."""
+    """All of stdin. Raises: VerbError when it is empty, as of a program that failed."""
     block = sys.stdin.buffer.read()
     if not block:
         raise VerbError(ExitCode.USAGE, 'stdin is empty: for a block of no bytes say ""')
@@ -120,7 +120,7 @@ def clear(
     *,
     common: Common = DEFAULT_COMMON,
 ) -> int:
-    """Give up the room of some blocks; the core stays as long as it is."""
+    """Free the room of some blocks; the core keeps its length."""
     for result in perform(common, CoreClear(core, start, stop)):
         _print_cut(common, result, "freed")
     return ExitCode.OK
@@ -136,9 +136,9 @@ def recover(
     timeout: Timeout = "60",
     common: Common = DEFAULT_COMMON,
 ) -> int:
-    """Let a core take more again of which a repair has lost the newest blocks, perhaps.
+    """Let a core take more again after a repair that may have lost its newest blocks.
 
-    Waits until for 8 s some peer was connected, and none of them knew more.
+    Waits until some peer has been connected for 8 s, and no peer knew more.
     """
     for result in perform(common, CoreRecover(core, alone, seconds(timeout))):
         if common.json:
@@ -153,14 +153,14 @@ def purge(
     /,
     *,
     yes: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Yes, it is to be gone for good.")
+        bool, Parameter(negative="", show_default=False, help="Yes, remove it for good.")
     ] = False,
     common: Common = DEFAULT_COMMON,
 ) -> int:
     """Remove a core with its keys, from the files as well.
 
     A core that is made under the same name later has the same key: whoever has blocks of this one
-    would find two histories under it. Choose another name then.
+    would find two histories under that key. So choose another name.
     """
     if not yes:
         raise VerbError(

@@ -95,7 +95,7 @@ def _when_text(source: object, bounds: object) -> str:
     if after is not None and after == before:
         return f"{text}, {format_age(now - after)} ago"
     if after is None and before is None:
-        return f"{text}, less than a minute ago or before that was noted"
+        return f"{text}, less than a minute ago or before times were noted"
     if before is None:
         return f"{text}, in the last {format_age(now - after)}"
     if after is None:

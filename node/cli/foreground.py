@@ -31,10 +31,10 @@ _log = structlog.get_logger(__name__)
 
 
 def run_node(config: Config, *, as_json: bool) -> int:
-    """Run until SIGINT or SIGTERM; the exit code.
+    """Run until SIGINT or SIGTERM; returns the exit code.
 
-    When the terminal that the node was started in goes, it stops as well, unless it was told not
-    to care (`nohup`). Without one SIGHUP does nothing, since service managers send it for
+    When the terminal in which the node was started closes, the node stops as well, unless it was
+    told not to (`nohup`). Without a terminal SIGHUP does nothing: service managers send it for
     "reload", and lists and tokens are read again by themselves.
 
     Raises: what `open_node` raises.
@@ -66,7 +66,7 @@ def _signals() -> list[signal.Signals]:
 
 
 async def _serve(config: Config, as_json: bool) -> None:
-    # A start that was refused, as with a ticket that is over, leaves keys and nothing else.
+    # A start that was refused, as with an expired ticket, leaves keys and nothing else.
     is_first = not (config.key_path.exists() and config.corestore_path.exists())
     async with open_node(config) as node:
         try:

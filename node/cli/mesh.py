@@ -41,7 +41,7 @@ def invite(
         Parameter(
             help="How long it lets in, and its bearer stay: 7d, 12h. Default: for good.",
             show_default=False,
-            allow_leading_hyphen=True,  # so that -1d is told to be no duration
+            allow_leading_hyphen=True,  # so that -1d is refused as a duration
         ),
     ] = None,
     member: Annotated[
@@ -139,9 +139,7 @@ def mesh(
     *,
     secrets: Annotated[
         bool,
-        Parameter(
-            negative="", show_default=False, help="Also show the key that encrypted data has."
-        ),
+        Parameter(negative="", show_default=False, help="Also show the key of the encrypted data."),
     ] = False,
     common: Common = DEFAULT_COMMON,
 ) -> int:
@@ -186,11 +184,12 @@ def _perform(common: Common, verb: MeshVerb) -> Iterator[Result]:
         addresses = results[0]["addresses"]
         assert isinstance(addresses, list)
         where = (
-            f"the ticket says where it listens if it starts as it is configured, "
+            f"the ticket says where this node listens if it starts as it is configured, "
             f"{', '.join(map(str, addresses))}"
             if addresses
-            else "the ticket says no address, as it is configured to listen on any free port: who "
-            "joins with it looks for this node (--discovery). Invite while it runs, or give it one"
+            else "the ticket says no address, as this node is configured to listen on any free "
+            "port: a node that joins looks for it (--discovery). Invite while it runs, or give it "
+            "a port"
         )
         print_error(f"no node is running on {config.data}: {where}")
 
@@ -235,15 +234,15 @@ def _print_ticket(result: Result, is_terminal: bool, qr: bool | None) -> None:
 
 
 def _tell_what_counts(result: Result) -> None:
-    """Of several grants to one node the best counts: one that says less changes nothing."""
+    """Of several grants to one node the best counts: say so where this one changes nothing."""
     counts = (result["counts_as"], result["counts_until"])
     if result["member"] is None or counts == (result["role"], result["expiry"]):
         return
     if result["counts_as"] is None:
-        print_error("this node stays shut out: that was done by an admin above this one")
+        print_error("that node stays shut out: an admin above this one shut it out")
         return
     print_error(
-        f"this node stays {describe_role(str(counts[0]), counts[1])}, which it was granted before:"
+        f"that node stays {describe_role(str(counts[0]), counts[1])}, which it was granted before:"
         f" `beemesh revoke {str(result['member'])[:12]}` first, then invite it again"
     )
 

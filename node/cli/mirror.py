@@ -30,7 +30,7 @@ def mirror(
     /,
     *,
     range: Annotated[
-        str, Parameter(help="Only these blocks, a:b; b left out: all to come.", show_default=False)
+        str, Parameter(help="Only blocks a:b; without b, all that follow.", show_default=False)
     ] = "",
     bee: Annotated[bool, _flag("Refuse it if it is no bee.")] = False,
     core: Annotated[bool, _flag("Do not look whether it is a bee.")] = False,
@@ -38,7 +38,9 @@ def mirror(
     peer: Annotated[
         list[str] | None,
         Parameter(
-            help="HOST:PORT of who has it. May be repeated.", show_default=False, negative=""
+            help="HOST:PORT of a node that has it. May be repeated.",
+            show_default=False,
+            negative="",
         ),
     ] = None,
     common: Common = DEFAULT_COMMON,
@@ -46,8 +48,8 @@ def mirror(
     """Keep a core of somebody else's, and serve it while its owner is away.
 
     It is looked for and announced by its discovery key wherever this node looks for others
-    (--discovery), kept up to date, and goes on after a restart. Its blocks are safe from the
-    budget. Asked for again, it has the new range, name and peers.
+    (--discovery), and kept up to date, also after a restart. Its blocks do not count as cache.
+    Mirrored again, it gets the new range, name and peers.
     """
     if bee and core:
         raise ConfigError("--bee and --core exclude one another")
@@ -62,7 +64,7 @@ def unmirror(
     *,
     common: Common = DEFAULT_COMMON,
 ) -> int:
-    """Keep it up to date and announce it no longer; what is here stays until room is wanted."""
+    """Stop keeping a core up to date and announcing it; its blocks stay until room is needed."""
     return _perform(common, RemoveMirror(mirror))
 
 

@@ -35,7 +35,7 @@ def bootstrap(
     ] = None,
     others: Annotated[
         list[str] | None,
-        Parameter(help="HOST:PORT of nodes that exist.", show_default=False, negative=""),
+        Parameter(help="HOST:PORT of nodes already in it.", show_default=False, negative=""),
     ] = None,
     common: Common = DEFAULT_COMMON,
 ) -> int:
@@ -53,7 +53,7 @@ def bootstrap(
     if node.address is None:
         raise ConfigError(f"{address!r}: others need an IPv4 address, not a name")
     if bind is not None and not is_ipv4(bind):
-        raise ConfigError(f"--bind: {bind!r} is no IPv4 address, which is without a port here")
+        raise ConfigError(f"--bind: {bind!r} is no IPv4 address; write it without a port")
     return trio.run(_run_bootstrap, node.address[0], node.port, bind, others or [], common.json)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 _LAST_COLUMN = 20
-"""So narrow may the last column of a table be before the table is given up."""
+"""How narrow the last column of a table may get before the table is given up."""
 
 
 def print_json(value: Mapping[str, object]) -> None:
@@ -95,7 +95,7 @@ class _Listing:
     """A table where that leaves its cells whole, else one block of lines a row.
 
     Only the last column may wrap: it says things, the others have what is copied and compared.
-    Into a file or a pipe goes a table: there lines are looked for.
+    A file or a pipe always gets a table: there people search for lines.
     """
 
     headings: tuple[str, ...]

@@ -26,9 +26,9 @@ def need_node(common: Common) -> AdminClient:
 
 
 def _why_no_node(config: Config) -> str:
-    """Whoever has the store open may be a node that answers soon: a start can take half a minute.
+    """What has the store open may be a node that answers soon: a start can take half a minute.
 
-    Or another command, such as `core verify`: then no node is running.
+    Or it is another command, such as `core verify`: then no node is running.
     """
     data, store = config.data, config.corestore_path
     if store.is_dir():
@@ -100,7 +100,7 @@ def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(open_corestore(config.corestore_path))
             if data_key is not None and DATA_CORE in store.names():
-                # Whoever opens a core that is open shares its key.
+                # A core that is open already is opened again with the same key.
                 await stack.enter_async_context(open_data_core(store, data_key))
             return [result async for result in perform_on_store(store, verb, can_fetch=False)]
 

@@ -31,21 +31,21 @@ def pin(ids: Ids, /, *, common: Common = DEFAULT_COMMON) -> int:
 
 
 def unpin(ids: Ids, /, *, common: Common = DEFAULT_COMMON) -> int:
-    """Keep them up to date no longer; what is here stays."""
+    """Stop keeping these up to date; what is here stays."""
     return _perform(common, ChangePolicy(unpin=_some(ids)))
 
 
 def follow(rules: Rules, /, *, common: Common = DEFAULT_COMMON) -> int:
     """Keep all coValues whose id begins so, or that somebody owns, and those that will come.
 
-    `owner:ID` is what names ID as its group or founder, `group:ID` also the group itself, and
+    `owner:ID` means what names ID as its group or founder, `group:ID` also the group itself, and
     `account:ID` also what is ruled by the groups that the account founded.
     """
     return _perform(common, ChangePolicy(follow=_some(rules)))
 
 
 def unfollow(rules: Rules, /, *, common: Common = DEFAULT_COMMON) -> int:
-    """Follow it no longer; what is here stays, and is not updated any more."""
+    """Stop following these; what is here stays, and is not updated any more."""
     return _perform(common, ChangePolicy(unfollow=_some(rules)))
 
 
@@ -99,7 +99,7 @@ def peer(
     node: Annotated[str, Parameter(help="A node's name or id, or lan, or wan.")],
     direction: Annotated[
         Literal["both", "down", "up", "off"],
-        Parameter(help="down: take and give nothing. up: give and take nothing."),
+        Parameter(help="down: take, but give nothing. up: give, but take nothing."),
     ],
     /,
     *,
@@ -111,7 +111,7 @@ def peer(
 ) -> int:
     """Say what is exchanged with a node, with all of private networks, or with all others.
 
-    Used-up budgets end the exchange until the next day or month. `peer NODE both` takes it back.
+    A used-up budget ends the exchange until the next day or month. `peer NODE both` removes a rule.
     """
     rule = PeerChange(node, direction, _size(day_bytes), _size(month_bytes))
     return _perform(common, ChangePolicy(peers=(rule,)))
@@ -157,7 +157,7 @@ def _peer_text(rule: dict[str, object]) -> str:
         if isinstance(size, int):
             parts.append(f"at most {format_size(size)} a {period}")
     if not rule["is_known"]:
-        parts.append("once it is met: nobody was yet who is called so")
+        parts.append("once it is met: no node with this name or id was yet")
     return ", ".join(parts)
 
 
@@ -188,4 +188,4 @@ policy.command(
 )
 policy.command(deny, help="Take nothing of some coValues from other nodes.")
 policy.command(allow, help="Take back a deny.")
-policy.command(peer, help="Bound what a node gets and gives.")
+policy.command(peer, help="Bound what is exchanged with a node.")

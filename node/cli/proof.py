@@ -72,7 +72,7 @@ def verify_proof(
     """Check a proof of a block, of a head, or of a fork, with no node and no data directory.
 
     Without --key it says which core the proof is of: compare that with the key you trust. Exit
-    codes: 0 it holds, 6 it does not, 1 the file cannot be read, 2 the key is none.
+    codes: 0 it holds, 6 it does not, 1 the file cannot be read, 2 the key is malformed.
     """
     result = _verify(_read(file), _decode_key(key))
     if common.json:

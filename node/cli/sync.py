@@ -177,7 +177,7 @@ def _overview_rows(overview: Overview) -> list[tuple[str, str]]:
         ]
     else:
         count = overview.logs_kept
-        text = f"it cannot read, and keeps the logs of {count:,} writer{'s'[: count != 1]}"
+        text = f"cannot read, but keeps the logs of {count:,} writer{'s'[: count != 1]}"
         rows.append(("blind", text))
     if overview.min_copies > 1 or overview.waiting:
         text = f"{overview.waiting:,} until {overview.min_copies} nodes hold what they are about"

@@ -39,7 +39,7 @@ class UpOptions:
     admin_token_file: Annotated[
         str | None,
         _option(
-            "File with the token of status page, API and /metrics. Default: a new one with each"
+            "File with the token of status page, API and /metrics. Default: a new one at each"
             " start, in DATA/admin.json."
         ),
     ] = None
@@ -78,7 +78,7 @@ class UpOptions:
     relay: Annotated[
         list[str] | None,
         _option(
-            "KEY of a blind relay that this node is met at where NATs are in the way, until there"
+            "KEY of a blind relay at which this node is met where NATs are in the way, until there"
             " is a better way. May be repeated."
         ),
     ] = None
@@ -103,27 +103,27 @@ class UpOptions:
     min_copies: Annotated[
         str | None,
         _option(
-            "On how many nodes something is durable before clients are told that it is synced,"
-            " this one included. They wait while fewer nodes that keep it are connected. Default:"
+            "On how many nodes, this one included, something is durable before clients are told"
+            " that it is synced. They wait while fewer nodes that keep it are connected. Default:"
             " 1."
         ),
     ] = None
     cache_bytes: Annotated[
-        str | None, _option("SIZE for blocks of other nodes, but for mirrors. Default: 1GiB.")
+        str | None, _option("SIZE for blocks of other nodes, except mirrors. Default: 1GiB.")
     ] = None
     max_disk_bytes: Annotated[
-        str | None, _option("SIZE of the data directory from which on nothing is taken in.")
+        str | None, _option("SIZE of the data directory above which nothing is taken in.")
     ] = None
     min_free_bytes: Annotated[
         str | None,
-        _option("SIZE of free disk that nothing is taken in with less of. Default: 16MiB."),
+        _option("SIZE of free disk below which nothing is taken in. Default: 16MiB."),
     ] = None
     ws_tokens_file: Annotated[
         str | None,
         _option("File of tokens, one a line, NAME:TOKEN or TOKEN: clients need one, /?token=..."),
     ] = None
     ws_tokens: Annotated[
-        list[str] | None, _option("A token. Others on this machine see it: better use a file.")
+        list[str] | None, _option("A token. Others on this machine can see it: better use a file.")
     ] = None
     ws_trusted_proxies: Annotated[
         list[str] | None, _option("ADDRESS or NETWORK whose X-Forwarded-For is believed.")
@@ -155,7 +155,7 @@ class UpOptions:
         bool | None, _option("Apply rates to this machine's own address, too.")
     ] = None
     enforce_permissions: Annotated[
-        bool | None, _option("Refuse what its author has no right to write, as groups say.")
+        bool | None, _option("Refuse what its author has no right to write, by its group's rules.")
     ] = None
     covalue_memory: Annotated[
         str | None, _option("SIZE for the state of coValues in use. Default: 64MiB.")
@@ -166,11 +166,11 @@ class UpOptions:
     compact_dead_share: Annotated[
         str | None,
         _option(
-            "Compact the data bee when so much of it is dead, such as 50%, or off. Default: 50%."
+            "Compact the data bee when this share of it is dead, such as 50%, or off. Default: 50%."
         ),
     ] = None
     compact_min_bytes: Annotated[
-        str | None, _option("SIZE that must be dead for that, too. Default: 16MiB.")
+        str | None, _option("SIZE that must be dead, too, before compacting. Default: 16MiB.")
     ] = None
     log_level: Annotated[str | None, _option("debug, info, warning, error. Default: info.")] = None
     log_format: Annotated[str | None, _option("auto, pretty or json. Default: auto.")] = None
@@ -183,8 +183,8 @@ def up(*, options: UpOptions = DEFAULT_UP_OPTIONS, common: Common = DEFAULT_COMM
     """Run the node in the foreground.
 
     The first start creates keys and the data directory, and prints how clients and other nodes
-    can join. Ctrl-C or SIGTERM stops it: clients are told, the store is flushed. A second one
-    stops at once.
+    can join. Ctrl-C or SIGTERM stops it: clients are told, the store is flushed. A second signal
+    stops it at once.
 
     Each option is also a key of config.toml in the data directory and a variable: --min-copies 2,
     min_copies = 2, BEEMESH_MIN_COPIES=2. The command line wins, then the variable.

@@ -55,11 +55,11 @@ def ls(
 
 
 def forks(*, common: Common = DEFAULT_COMMON) -> int:
-    """List sessions and cores of which their author signed two histories.
+    """List sessions and cores whose author signed two histories.
 
-    Of a session the first that came is kept and served; of a core what was held is, and nothing is
-    asked of it any more. With --json each line is the evidence: whoever has the session up to the
-    fork can check both signatures, and a core's proof needs nothing else.
+    Of a session, the history that came first is kept and served. Of a core, what was held is, and
+    no more of it is asked for. With --json each line is the evidence: whoever has the session up to
+    the fork can check both signatures, and a core's proof needs nothing else.
     """
     results = list(ask_node(common, ListForks()))
     if common.json:

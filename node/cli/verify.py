@@ -1,4 +1,4 @@
-"""`beemesh core verify`: is everything stored as it was signed, and repairing what is not."""
+"""`beemesh core verify`: is everything stored as it was signed? Repairs what is not."""
 
 from __future__ import annotations
 
@@ -137,9 +137,9 @@ class _Screen:
             f"and {result['tree_nodes_verified']:,} tree nodes verified"
         )
         if result.get("begun_anew"):
-            print("  it begins anew: all of it is to be fetched again")
+            print("  it begins anew: all of it has to be fetched again")
         elif result.get("to_be_fetched"):
-            print(f"  {result['to_be_fetched']:,} blocks are to be fetched again")
+            print(f"  {result['to_be_fetched']:,} blocks have to be fetched again")
         if result.get("carried_on_at") is not None:
             print(f"  its newest head was lost: it goes on at {result['length']:,}, as a new fork")
         if result.get("recovering"):

@@ -1,4 +1,4 @@
-"""`beemesh status` and `beemesh peers`, once or again and again."""
+"""`beemesh status` and `beemesh peers`, once or every second."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def repeat(watch: bool, show: Callable[[], None]) -> int:
 
 
 def show(watch: bool, view: Callable[[], RenderableType]) -> int:
-    """As `repeat`, on the whole terminal while it is watched; elsewhere one after the other."""
+    """As `repeat`, on the whole terminal while watching; elsewhere one view after another."""
     if not watch:
         print_renderable(view())
         return ExitCode.OK

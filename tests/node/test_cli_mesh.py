@@ -100,11 +100,11 @@ def test_nothing_is_signed_with_a_new_key_for_one_that_is_gone(
 def test_a_grant_that_says_less_is_told_to_change_nothing(beemesh: Beemesh, tmp_path: Path) -> None:
     founded(tmp_path / "data")
     guest = STRANGER.public_key.hex()
-    assert "this node stays" not in beemesh("invite", "--for", guest)[2]
+    assert "that node stays" not in beemesh("invite", "--for", guest)[2]
     code, out, error = beemesh("invite", "--for", guest, "--role", "reader")
     assert (code, Ticket.decode(out.strip()).mesh_name) == (ExitCode.OK, "hive")
     assert (
-        f"this node stays writer, which it was granted before: `beemesh revoke {guest[:12]}`"
+        f"that node stays writer, which it was granted before: `beemesh revoke {guest[:12]}`"
         in error
     )
     (told,) = beemesh.json("invite", "--for", guest, "--expires", "1h")
@@ -161,8 +161,8 @@ def test_without_a_node_a_ticket_names_what_the_settings_say(
         (ExitCode.FAILED, "leave --uses out", ["invite", "--uses", "2", "--for", "ff" * 32]),
         (ExitCode.FAILED, "made by name", ["invite", "--role", "admin"]),
         (ExitCode.FAILED, "not encrypted", ["invite", "--role", "blind"]),
-        (ExitCode.NOT_FOUND, "no member is called", ["invite", "--for", "nobody"]),
-        (ExitCode.NOT_FOUND, "no member is called", ["revoke", "nobody"]),
+        (ExitCode.NOT_FOUND, "no member has the name", ["invite", "--for", "nobody"]),
+        (ExitCode.NOT_FOUND, "no member has the name", ["revoke", "nobody"]),
         (ExitCode.USAGE, "beyond all dates", ["invite", "--expires", "9999999d"]),
         (ExitCode.USAGE, "ticket is damaged: copy the whole of it", ["revoke", "beemesh1abc"]),
         (ExitCode.USAGE, "of the mesh 'other'", ["revoke", "OTHER"]),

@@ -121,7 +121,7 @@ def check_recovery(beemesh: Beemesh) -> None:
     code, text = beemesh("core", "append", "log", "more")
     assert (code, "`beemesh core recover log`" in text) == (ExitCode.FAILED, True)
     code, text = beemesh("core", "recover", "log")
-    assert (code, "--alone if nobody ever had it" in text) == (ExitCode.NO_NODE, True)
+    assert (code, "--alone if nobody else ever had it" in text) == (ExitCode.NO_NODE, True)
     code, text = beemesh("core", "recover", "log", "--alone")
     assert (code, "log takes more; it has 100 blocks, fork 0" in text) == (ExitCode.OK, True)
     assert beemesh("core", "append", "log", "more")[0] == ExitCode.OK
