@@ -7,6 +7,6 @@
         quotas      what each address sends in a minute
       door          the WebSocket server's                 tokens, addresses behind proxies
 
-`people` says who is behind a session, `reasons` are those for which something is refused. All but
-`opening`, `usage_file` and `lists` is pure.
+`people` says who is behind a session, `reasons` lists why something may be refused. All but
+`opening`, `usage_file` and `lists` are pure.
 """

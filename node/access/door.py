@@ -1,4 +1,4 @@
-"""Who may connect, and where they come from: tokens, and addresses behind trusted proxies."""
+"""Which clients may connect, and from where: tokens, and addresses behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from node.access.tokens import Tokens, presented_token
 from node.cojson.gatekeeper import Origin
 
 MAX_HOPS = 16
-"""Of `X-Forwarded-For`, from the end, which is where the proxies nearest to us write."""
+"""Addresses read of `X-Forwarded-For`, from its end, where the proxies nearest to us write."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -17,8 +17,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Door:
     """Asked when a client wants to upgrade to a WebSocket.
 
-    Without a token nobody is asked for one; `needs_token` with no token in `tokens` lets nobody
-    in, which is what an emptied file means.
+    If there are no tokens, none is asked for; but with `needs_token` nobody is let in then, which
+    is what an emptied file means.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Door:
         return parsed is not None and any(parsed in network for network in self._proxies)
 
     def replace_tokens(self, tokens: Tokens) -> frozenset[str]:
-        """These count from now on; returns the names of those that do not any more."""
+        """These count from now on; returns the names of tokens that no longer do."""
         old, self._tokens = self._tokens, tokens
         return frozenset(name for name in old.names if not old.is_same(name, tokens))
 

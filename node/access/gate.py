@@ -1,8 +1,8 @@
 """The sync engine's gatekeeper: lists first, quotas after the signatures, paces beside.
 
-What is refused for a quota stays refused: an account that was found full is full until it is
-raised or counted anew, for small messages too. Otherwise each further edit would be a gap that
-the client is asked to fill, which it does by sending everything again.
+What is refused for a quota stays refused: an account that was found full is full until its quota
+is raised or its use is counted anew, for small messages, too. Otherwise each further edit would be
+a gap that the client is asked to fill, which it does by sending everything again.
 
 Quotas bind what clients send. What other nodes of the mesh send counts for its account and is
 taken all the same: the node that the client was connected to has judged it, and nodes that
@@ -29,7 +29,7 @@ MAX_FULL = 100_000
 """Accounts remembered as full; when there are more, all are found out again."""
 
 _MAX_ACCOUNT_HEADER_CHARACTERS = 1024
-"""Of the header of an account that is not welcome itself; they have about 300."""
+"""Length of the header of an account that is not welcome itself; most have about 300."""
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class GateStatistics:
     sent_away: int
     tokens: Mapping[str, TokenCounts]
     accounts: int
-    """With anything stored, if that is counted."""
+    """Accounts with anything stored, if that is counted."""
     full_accounts: int
 
 

@@ -1,9 +1,8 @@
 """[disk] The lists and tokens of a configuration, and the files that hold more of them.
 
 A list file has one id a line, a token file one token a line (`tokens.py`); `#` begins a comment,
-in a token file only where it begins the line.
-Files are looked at every few seconds and read again when they have changed: no signal is needed,
-and a mounted secret that is swapped counts, too.
+in a token file only where it begins the line. Files are looked at every few seconds and read again
+when they have changed: no signal is needed, and a mounted secret that is swapped counts, too.
 """
 
 from __future__ import annotations

@@ -16,19 +16,19 @@ not an account's matter, since cojson does not authenticate readers: that is wha
 | header alone: of any other value          | take | take               | refuse                 |
 | an account's header that others wait for  | take | take               | take                   |
 
-With both lists, one who is on both is denied. The last row is what keeps a group readable that has
+With both lists, an account on both is denied. The last row is what keeps a group readable that has
 a member who is not welcome: clients do not show a group before they have the header of every
-member's account, and so the group of a welcome author would wait for ever. Such a header is
-some 300 bytes, signed by nobody and about nobody else; it is taken alone, without sessions, when
-content that is taken names it.
+member's account, so the group of a welcome author would wait forever. Such a header is some 300
+bytes, signed by nobody and about nobody else; it is taken alone, without sessions, when content
+that is taken names it.
 
 A message is taken in parts: refused sessions are dropped from it before anything is looked up,
 verified or waited for, the others go on. Lists hold for clients and for other nodes alike. They
-do not touch what is stored already. A deny list stops those one knows, not those who make
-themselves new keys, which costs nothing: an allow list or tokens do.
+do not touch what is stored already. A deny list stops people who are known, not those who make
+themselves new keys, which costs nothing; an allow list or tokens stop these, too.
 
 An allow list must name everybody whose content is needed: the values of a welcome author in a
-group that an unlisted one made wait until the group is there, which is never.
+group that an unlisted account made wait until the group is here, which is never.
 """
 
 from __future__ import annotations

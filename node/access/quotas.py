@@ -78,7 +78,7 @@ class Bucket:
         self._at = max(now, self._at)
 
     def debt_seconds(self, now: float) -> float:
-        """Until it is paid; 0 when nothing is owed."""
+        """How long until the debt is paid; 0 when nothing is owed."""
         return max(-self._level_at(now), 0.0) * _MINUTE / self._per_minute
 
     def is_full(self, now: float) -> bool:
@@ -121,7 +121,7 @@ class Paces:
         return len(self._meters)
 
     def receive(self, address: str, size: int, messages: int, now: float) -> Pace:
-        """So much came from there: how long to leave its connection unread."""
+        """So much came from there; returns how long to leave its connection unread."""
         meter = self._meter(address, now)
         if meter is None:
             return Pace()

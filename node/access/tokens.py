@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from urllib.parse import unquote
 
 MAX_TOKENS = 10_000
-"""Every one is compared with at each connect: about 2 ms for so many."""
+"""At each connect all of them are compared: about 2 ms for this many."""
 
 MAX_TOKEN_CHARACTERS = 512
 
@@ -22,7 +22,7 @@ _MAX_PARAMETERS = 32
 
 
 class Tokens:
-    """The tokens that count now. Its text form shows names only."""
+    """The tokens that count now. Their `repr` shows names only."""
 
     def __init__(self, entries: Iterable[str] = ()) -> None:
         """Raises: ValueError, which does not show the token."""
@@ -47,7 +47,7 @@ class Tokens:
         return list(self._tokens)
 
     def name_of(self, presented: str) -> str | None:
-        """The name of this token, in a time that does not depend on which it is like."""
+        """The name of this token, in a time that does not depend on which one it resembles."""
         data = presented.encode("utf-8", "surrogatepass")
         found = None
         for name, token in self._tokens.items():

@@ -106,21 +106,21 @@ class Usage:
         return AccountUse(person, stored.bytes + reserved.bytes, stored.values + reserved.values)
 
     def largest(self, count: int) -> list[AccountUse]:
-        """Who has stored most bytes, the largest first."""
+        """The accounts that have stored most bytes, the largest first."""
         found = nlargest(count, self._stored.items(), key=lambda item: (item[1].bytes, item[0]))
         return [AccountUse(person, total.bytes, total.values) for person, total in found]
 
     def reserve(self, charge: Charge) -> None:
-        """It is let in, and `store` will follow, or `give_up`."""
+        """Something is let in; `store` or `give_up` will follow."""
         _add(self._reserved, charge, 1)
 
     def store(self, charge: Charge) -> None:
-        """It is durable: what was reserved for it is stored."""
+        """What was let in is durable: what was reserved for it is stored."""
         self.give_up(charge)
         self.add(charge)
 
     def give_up(self, charge: Charge) -> None:
-        """Nothing is reserved for it any more."""
+        """What was let in does not become durable: nothing is reserved for it any more."""
         _add(self._reserved, charge, -1)
         for person in (*charge.bytes, charge.creator):
             if person is not None and self._reserved.get(person) == _Total():

@@ -119,7 +119,7 @@ async def save_usage(path: Path, usage: Usage) -> None:
 
 
 def remove_usage(path: Path) -> None:
-    """Forget it, and what a crash left of writing it. Blocks on the disk."""
+    """Remove the file, and what a crash left of writing it. Blocks on the disk."""
     remove_scratch(path)
     path.unlink(missing_ok=True)
 

@@ -4,12 +4,12 @@
 |---|---|---|---|
 | `/livez` | GET | none | 200: the event loop turns |
 | `/readyz` | GET | none | 200, or 503 with the reasons, one a line |
-| `/health` | GET | none | `ok`, as the Jazz server says |
+| `/health` | GET | none | `ok`, as from the Jazz server |
 | `/` | GET | token or cookie | the status page; `/?token=...` trades the token for a cookie |
 | `/metrics` | GET | token | Prometheus text |
 | `/api/v1/status`, `/api/v1/peers` | GET | token | JSON |
 | `/api/v1/ls?prefix=&details=`, `/api/v1/load/{id}?timeout_seconds=` | GET | token | JSON lines |
-| `/api/v1/{core,bee,values,policy,mirror}/...` | POST | token | JSON lines; see `node.verbs` |
+| `/api/v1/{kind}/{verb}` | POST | token | JSON lines; see `node.verbs` |
 
 Requests must name a host that is ours, so that a web page cannot reach in by rebinding its own
 name (DNS rebinding), and the cookie opens nothing but the page. An error is
@@ -186,7 +186,7 @@ def build_app(target: AdminTarget, token: str, host_names: Sequence[str] = ()) -
         ],
         exception_handlers={
             HTTPException: _explain,
-            ClientDisconnect: _explain,  # to nobody, and it is no failure of ours
+            ClientDisconnect: _explain,  # read by nobody; it is no failure of ours
             Exception: _explain_failure,
         },
     )
@@ -234,8 +234,8 @@ class Guard:
 async def _while_read(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Run the application until nobody reads its results any more, once there are some.
 
-    Whoever stops `beemesh import` means to stop the import: hypercorn takes what is sent to nobody.
-    What has one result at its end, such as a backup, is carried out.
+    Stopping `beemesh import` is meant to stop the import, but hypercorn takes what is sent to
+    nobody. A verb with a single result at its end, such as a backup, is carried out.
     """
     begun = trio.Event()
     watching = trio.CancelScope()
@@ -316,17 +316,17 @@ async def _explain(_: Request, error: Exception) -> Response:
 
 
 async def _explain_failure(_: Request, error: Exception) -> Response:
-    """Who asked is told, whatever it is: the error page of the HTTP server tells nothing."""
+    """Tell the client about any failure: the error page of the HTTP server says nothing."""
     return _error_response(_as_verb_error(error))
 
 
 def _as_verb_error(error: Exception) -> VerbError:
-    """What the client is told; what nobody foresaw goes into the log, too."""
+    """What the client is told; a failure that nobody foresaw goes into the log, too."""
     if (told := tell_failure(only_cause(error))) is not None:
         return VerbError(*told)
     _log.error("request failed", reason=causes(error), exc_info=error)
     return VerbError(
-        ExitCode.FAILED, f"internal error: {causes(error)}; report what the node's log has of it"
+        ExitCode.FAILED, f"internal error: {causes(error)}; report what the node's log says of it"
     )
 
 
@@ -350,7 +350,7 @@ def _seconds(text: str) -> float:
 
 
 def _refuse(request: Request) -> Response:
-    """Who asks for the page with a browser is told as a person how to get in."""
+    """A person who opens the page in a browser is told how to get in."""
     headers = {"WWW-Authenticate": "Bearer"}
     if request.url.path == "/" and "text/html" in request.headers.get("accept", ""):
         had_one = (
@@ -367,9 +367,9 @@ def _host_name(headers: Headers) -> str:
 
 
 def _cookie_name(headers: Headers) -> str:
-    """Another one for each port, since browsers send a host's cookies to all of its ports.
+    """A cookie for each port, since browsers send a host's cookies to all of its ports.
 
-    Else the pages of two nodes on one machine would shut each other out.
+    With one name the pages of two nodes on one machine would shut each other out.
     """
     port = headers.get("host", "").rpartition(":")[2]
     return f"beemesh-{port}" if port.isdecimal() else "beemesh"

@@ -1,9 +1,9 @@
 """The WebSocket server that Jazz clients connect to.
 
-`websockets` parses and builds frames, but for short texts, which are read many at a time
-(`text_frames.py`); trio moves them. A connection has two tasks: the handler,
-which pulls frames as it wants them (not pulling is how a busy node slows a client down), and a
-writer, which sends everything that was queued since its last turn in one call.
+`websockets` parses and builds frames, except short texts, which are read many at a time
+(`text_frames.py`); trio moves the bytes. A connection has two tasks: the handler, which pulls
+frames as it wants them (not pulling is how a busy node slows a client down), and a writer, which
+sends everything that was queued since its last turn in one call.
 
 Bounds, per connection unless said otherwise:
 
@@ -14,7 +14,7 @@ Bounds, per connection unless said otherwise:
 | outgoing bytes | `OUTBOX_BYTES`, 128 KiB, plus one message | `send` waits |
 | pongs not yet taken by the network | `MAX_CONTROL_BYTES`, 16 KiB | the connection is dropped |
 | time for the HTTP request | `handshake_seconds` | the connection is dropped |
-| connections, of all and per client address | limits | 503; loopback counts only in the total |
+| connections, in total and per client address | limits | 503; loopback counts only in the total |
 
 A door may ask for a token: without one the answer to an upgrade is 401. `/health` is open.
 """
@@ -51,7 +51,7 @@ MAX_PARTIAL_BYTES = 512 * 2**20
 _TURN_MESSAGES = 128  # hand over this many without yielding, about 1 ms of work for the handler
 _UNAUTHORIZED = "a token is needed: connect to /?token=... or /?key=...\n"
 _silent = logging.getLogger("beemesh.websockets")
-"""`websockets` logs the paths that clients ask for when it debugs, and tokens are in there."""
+"""For debugging `websockets` logs the paths that clients ask for, and those have tokens in them."""
 _silent.setLevel(logging.ERROR)
 
 Handler = Callable[["JazzSocket"], Awaitable[None]]
@@ -132,7 +132,7 @@ class JazzServer:
         )
 
     def dismiss(self, is_unwelcome: Callable[[Origin], bool]) -> int:
-        """Send away the clients of these origins, with 1008; how many there were."""
+        """Send away the clients of these origins, with 1008; returns how many there were."""
         unwelcome = [client for client in self._admitted if is_unwelcome(client.origin)]
         for client in unwelcome:
             client.dismiss()
@@ -155,7 +155,7 @@ class JazzServer:
         if self._forwarded[origin.address] >= self.limits.max_connections_per_address:
             self._refused += 1
             return protocol.reject(503, "too many connections\n")
-        # From here on it counts, so that one whose upgrade is under way is dismissed, too.
+        # From here on the client counts, so that `dismiss` finds it during the upgrade, too.
         client.come_from(origin)
         self._admitted.add(client)
         self._forwarded[origin.address] += origin.address != client.host
@@ -210,7 +210,7 @@ class JazzServer:
                 with client.scope:
                     await self._handler(client)
             except trio.BrokenResourceError:
-                pass  # it went while the handler was sending
+                pass  # the client went while the handler was sending
             finally:
                 is_cancelled = trio.current_effective_deadline() == -math.inf
                 if client.scope.cancelled_caught:
@@ -221,7 +221,7 @@ class JazzServer:
                 writer_scope.cancel()
 
     def _release(self, client: JazzSocket) -> None:
-        """Count it no more, if it was admitted."""
+        """Count a client no more, if it was admitted."""
         if client in self._admitted:
             self._admitted.remove(client)
             address = client.origin.address
@@ -244,7 +244,7 @@ class JazzSocket:
     def __init__(self, server: JazzServer, stream: trio.SocketStream, host: str, port: int) -> None:
         self.host = host
         self.remote = format_address(host, port)
-        """For logs: the address, the one behind a proxy, the name of the token."""
+        """For logs: the address, behind a proxy the client's own, too, and the token's name."""
         self.origin = Origin(host)
         self.scope = trio.CancelScope()
         self.bytes_received = 0
@@ -297,7 +297,7 @@ class JazzSocket:
             if not before and (answer := answer_head(data)) is not None:
                 self._outbox.add(answer)
                 break
-            # Frames that came along are for an open socket: `protocol` breaks on them before.
+            # Frames that came along wait for the socket to open: before, `protocol` fails on them.
             end = asked.find(b"\r\n\r\n") + 4 - len(before) if b"\r\n\r\n" in asked else len(data)
             for event in self._parse(data[:end]):
                 if isinstance(event, Request):
@@ -308,7 +308,7 @@ class JazzSocket:
             self._queue_writes()
             if self.protocol.eof_sent or self.is_open:
                 break
-        # A hasty client may have brought a part of a frame to `protocol` before the answer.
+        # `protocol` may have a part of a frame already, of a client that did not wait.
         has_waited = asked.find(b"\r\n\r\n") == len(asked) - 4
         if self.is_open and has_waited and not self.protocol.extensions:
             self._texts = TextFrames(self._server.limits.max_message_bytes)
@@ -357,7 +357,7 @@ class JazzSocket:
         self._queue_writes()
 
     def send_soon(self, text: str) -> None:
-        """Send a short message without waiting; not if it has gone, or leaves much waiting."""
+        """Send a short message without waiting; not if the client has gone or reads too slowly."""
         if not self.is_open or self._outbox.size >= OUTBOX_BYTES:
             return
         data = text.encode()
@@ -379,7 +379,7 @@ class JazzSocket:
     async def wait_gone(self) -> None:
         """Return when nothing can be sent any more.
 
-        So a client is found gone that is not read from.
+        This is how it is noticed that a client has gone while nothing is read from it.
 
         Cancel: nothing is changed.
         """
@@ -415,7 +415,7 @@ class JazzSocket:
                 self._receive_texts(segment)
 
     def _parse(self, data: bytes) -> list[object]:
-        """Frames of a protocol that has failed are discarded in there."""
+        """What arrived, as events; after a failure `protocol` discards all frames."""
         if data:
             self.protocol.receive_data(data)
             self._count_partial(self._partial_bytes + len(data))
@@ -427,7 +427,7 @@ class JazzSocket:
         return list(self.protocol.events_received())
 
     def _receive_texts(self, texts: Sequence[bytes]) -> None:
-        """Take whole messages, all in one if they are text."""
+        """Take whole messages, joined into one if all are text."""
         try:
             self._inbox.append(b"\n".join(texts).decode())
         except UnicodeDecodeError:
@@ -466,7 +466,7 @@ class JazzSocket:
                 self._fail(CloseCode.INVALID_DATA, "text frames are UTF-8")
 
     def _fail(self, code: int, reason: str) -> None:
-        """End it for what the client did: nothing that came after that counts."""
+        """End the connection for what the client did: nothing that comes after counts."""
         if not self._has_failed:
             self._has_failed = True
             self.protocol.fail(code, reason)
@@ -483,7 +483,7 @@ class JazzSocket:
             if data:  # b"" asks for the half-close that `write` does at the end
                 self._outbox.add(data, is_control=are_control)
         if self._outbox.control_bytes > MAX_CONTROL_BYTES:
-            self._fail(CloseCode.POLICY_VIOLATION, "pings, and nobody takes the pongs")
+            self._fail(CloseCode.POLICY_VIOLATION, "many pings, and the pongs are not read")
         if self.protocol.eof_sent:
             self._has_ended = True
         self._outbox.wake()

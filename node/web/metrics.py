@@ -19,7 +19,7 @@ from swarm.reach import Reach
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _Figures = Mapping[str, tuple[str, float]]
-"""By name: what each figure says, and how much it is."""
+"""By name: the help text of each figure, and its value."""
 
 
 class StatusCollector(Collector):
@@ -84,7 +84,7 @@ def _counters(status: NodeStatus) -> _Figures:
     blocks, clients, sync = status.blocks, status.clients, status.sync
     return {
         "blocks_fetched": ("Blocks that came from other nodes", blocks.fetched),
-        "blocks_verified": ("Fetched blocks that fitted a signed tree", blocks.verified),
+        "blocks_verified": ("Fetched blocks that fit a signed tree", blocks.verified),
         "blocks_uploaded": ("Blocks sent to other nodes", blocks.uploaded),
         "blocks_fetched_bytes": ("Bytes of fetched blocks", blocks.fetched_bytes),
         "blocks_uploaded_bytes": ("Bytes of uploaded blocks", blocks.uploaded_bytes),
@@ -96,7 +96,7 @@ def _counters(status: NodeStatus) -> _Figures:
             "Commits of a value that damage kept from the bee",
             sync.not_shared,
         ),
-        "bad_lines": ("Lines of clients that were no messages", sync.bad_lines),
+        "bad_lines": ("Lines of clients that were not messages", sync.bad_lines),
         "session_forks": ("Sessions with a second continuation", sync.forks),
         "core_forks": ("Cores whose writer signed two histories", sync.forked_cores),
         "false_evidence": ("Evidence of forks that showed none", sync.false_evidence),
@@ -123,7 +123,10 @@ def _collect_room(status: NodeStatus) -> Iterable[Metric]:
         "taking_in": ("1 while there is room for anything new, else 0", not disk.trouble),
         "cache_bytes": ("Blocks of others that may be given up", cache.bytes),
         "mirrors": ("Cores of others kept whole or by range", len(mirrors)),
-        "mirror_blocks_missing": ("Of mirrors", sum(m.wanted - m.held for m in mirrors)),
+        "mirror_blocks_missing": (
+            "Blocks of mirrors that are not here yet",
+            sum(m.wanted - m.held for m in mirrors),
+        ),
     }
     yield from _families(GaugeMetricFamily, "beemesh", gauges)
     text = "Blocks of others that were given up"
@@ -141,8 +144,8 @@ def _collect_ways(status: NodeStatus) -> Iterable[Metric]:
     if relay is None:
         return
     gauges = {
-        "links": ("Pairs of nodes that are relayed for now", relay.links),
-        "left_bytes": ("What may be relayed today", relay.bytes_left),
+        "links": ("Pairs of nodes being relayed for", relay.links),
+        "left_bytes": ("What may still be relayed today", relay.bytes_left),
     }
     yield from _families(GaugeMetricFamily, "beemesh_relay", gauges)
     yield CounterMetricFamily(
@@ -151,7 +154,7 @@ def _collect_ways(status: NodeStatus) -> Iterable[Metric]:
 
 
 def _collect_access(access: AccessStatus) -> Iterable[Metric]:
-    """Labels are a closed set of reasons, and of tokens the busiest; accounts are none."""
+    """Labels are a closed set of reasons, and the busiest tokens; never accounts."""
     refused = CounterMetricFamily(
         "beemesh_content_refused", "Sessions and values that were not taken", labels=["reason"]
     )

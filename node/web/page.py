@@ -50,7 +50,7 @@ def render_status(status: NodeStatus, peers: Sequence[PeerStatus]) -> str:
 
 
 def render_door(*, is_wrong: bool) -> str:
-    """What a browser without the token sees: how to get in, and nothing of the node."""
+    """What a browser without the token sees: how to get in, and nothing about the node."""
     wrong = "<p>That is not the token of this node as it runs now.</p>" if is_wrong else ""
     return (
         f"{_head('beemesh')}</head><body><main><h1>beemesh node</h1>{wrong}"

@@ -1,4 +1,4 @@
-"""[trio] Bytes on their way to one web client: whoever adds some does not wait, one task writes."""
+"""[trio] Bytes on their way to one web client: adding some never waits, one task writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SocketOutbox:
         self.size = 0
         """Bytes that wait for the writer."""
         self.control_bytes = 0
-        """Of which answers to control frames, since it was last empty."""
+        """How many of these answer control frames, since the outbox was last empty."""
         self._is_sending = False
         self._filled = trio.Event()
         self._taken = trio.Event()
@@ -33,7 +33,7 @@ class SocketOutbox:
         return self._ended.is_set()
 
     def add(self, data: bytes, *, is_control: bool = False) -> None:
-        """Have it sent after what waits; `wake` the writer then."""
+        """Send this after what waits; call `wake` then."""
         self._waiting.append(data)
         self.size += len(data)
         self.control_bytes += len(data) if is_control else 0
@@ -43,9 +43,9 @@ class SocketOutbox:
         self._filled.set()
 
     def send_now(self, data: bytes) -> None:
-        """Hand it to the network at once where nothing waits, without the writer; else `add` it.
+        """Hand data to the network at once, without the writer, if nothing waits; else `add` it.
 
-        A tenth of the work: it is for what is sent to everybody all the time.
+        That takes a tenth of the work, and is for what is sent to everybody all the time.
         """
         sent = 0
         if not (self._waiting or self._is_sending or self.has_ended):
@@ -56,7 +56,7 @@ class SocketOutbox:
             self.wake()
 
     async def wait_room(self, limit: int) -> None:
-        """Return when less than `limit` bytes wait, or nothing is written any more."""
+        """Return when fewer than `limit` bytes wait, or nothing is written any more."""
         while self.size >= limit and not self.has_ended:
             await self._taken.wait()
 
@@ -65,7 +65,7 @@ class SocketOutbox:
         await self._ended.wait()
 
     async def flush(self) -> None:
-        """Send what waits; before `write` runs.
+        """Send what waits; for callers only before `write` runs.
 
         Raises: trio.BrokenResourceError, trio.ClosedResourceError.
         """

@@ -30,7 +30,7 @@ class BlockCounts:
     """Blocks of all open cores; all but what is held counts since the start.
 
     `held_of_others` of those `held` are of cores that other nodes write.
-    `fetched` came from other nodes and `verified` of them fitted a signed tree: the rest was
+    `fetched` came from other nodes, and `verified` of them fit a signed tree: the rest was
     refused. Bytes are those of blocks, without proofs.
     """
 
@@ -86,7 +86,7 @@ class SyncCounts:
 
 @dataclass(frozen=True, slots=True)
 class CompactionStatus:
-    """What is dead in the data bee as of the last look, and what compacting it freed so far.
+    """What is dead in the data bee as of the last look, and what compacting has freed so far.
 
     Without a data bee, and before the first look, all is 0. Bytes are those of blocks.
     """
@@ -114,7 +114,7 @@ class CompactionStatus:
 
 @dataclass(frozen=True, slots=True)
 class TokenStatus:
-    """What clients did that came with one token; `name` is `other` for all but the busiest."""
+    """What clients with one token did; `name` is `other` for all but the busiest tokens."""
 
     name: str
     connections: int
@@ -134,9 +134,9 @@ class AccountStatus:
 
 @dataclass(frozen=True, slots=True)
 class AccessStatus:
-    """Who may do what, what that refused since the start, and what is used of quotas.
+    """Who may do what, what was refused since the start, and what is used of quotas.
 
-    None: no such bound. `refused` has one number a reason, `accounts` those that use most.
+    None: no such bound. `refused` has a number for each reason, `accounts` those that use most.
     `lists_error` tells why changed files are not in force, empty when they are.
     `slowed` counts how often a client was left unread for its rate.
     """
@@ -161,7 +161,7 @@ class DiskStatus:
     """The disk that the data directory is on. `trouble` says why nothing is taken in, if so.
 
     `used_bytes` are those of the data directory, `max_bytes` its quota, None for none.
-    `recoveries` counts how often it went on since the start.
+    `recoveries` counts how often, since the start, it could be written to again.
     """
 
     free_bytes: int = 0
@@ -174,7 +174,7 @@ class DiskStatus:
 
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
-    """Blocks of other nodes' cores that may be given up, and what was since the start; bytes."""
+    """Blocks of others' cores that may be given up, those given up since the start, and bytes."""
 
     limit: int = 0
     bytes: int = 0
@@ -185,7 +185,7 @@ class CacheStatus:
 
 @dataclass(frozen=True, slots=True)
 class RelayStatus:
-    """`key` is what others name with --relay; `links` pass packets now, `links_opened` in all."""
+    """`key` is what others name with --relay; `links` are open now, `links_opened` were in all."""
 
     key: str
     links: int
@@ -198,7 +198,7 @@ class RelayStatus:
 class MirrorStatus:
     """A core of somebody else's that is kept here: `held` of the `wanted` blocks of its range.
 
-    `kind` is bee or core once its first block came. `trouble` is empty where there is none.
+    `kind` is bee or core once its first block has come. `trouble` is empty where there is none.
     """
 
     key: str
@@ -267,17 +267,16 @@ class NodeStatus:
     ways: Mapping[str, int] = field(default_factory=dict)
     """How many nodes are connected by which way; see `PeerStatus.reach`."""
     relay: RelayStatus | None = None
-    """The blind relay that this node is for others; None if it is none."""
+    """The blind relay that this node is for others; None if it is not one."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
     """One connected node. Empty text and zeros are not (yet) known.
 
-    `found_by` says how it was met: by an address that was given, on the LAN, through the DHT, or
-    because it called; `reach` which way its packets take: lan, direct, punched, relayed, tcp or
-    websocket.
-    `held` of the `length` blocks of its data core are kept here.
+    `found_by` says how it was met: by an address that was given, on the LAN, through the DHT, by a
+    member's word, or because it called; `reach` says which way its packets take: lan, direct,
+    punched, relayed, tcp or websocket. Of the `length` blocks of its data core `held` are here.
     """
 
     id: str

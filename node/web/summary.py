@@ -53,14 +53,14 @@ def status_rows(status: NodeStatus) -> list[tuple[str, str]]:
 
 
 def _trouble_rows(sync: SyncCounts) -> list[tuple[str, str]]:
-    """What somebody may have to look at; nothing as a rule."""
+    """What somebody may have to look at; usually nothing."""
     rows = (
         ("NOT STORED", sync.not_stored, f"messages, {_DAMAGE}"),
         ("NOT SHARED", sync.not_shared, f"edits that only our clients have, {_DAMAGE}"),
         ("WITHHELD", len(sync.withheld), "coValues that clients cannot take: `status --json`"),
         ("forked sessions", sync.forks, "`beemesh forks` lists them"),
         ("forked cores", sync.forked_cores, "`beemesh forks` lists them"),
-        ("false evidence refused", sync.false_evidence, "who sent it was sent away"),
+        ("false evidence refused", sync.false_evidence, "its senders were sent away"),
         ("deleted and erased", sync.erased, "coValues"),
     )
     return [(title, f"{count:,} ({text})") for title, count, text in rows if count]
@@ -73,7 +73,7 @@ def _penalty_text(penalty: PenaltyStatus) -> str:
 
 
 def _compaction_rows(compaction: CompactionStatus) -> list[tuple[str, str]]:
-    """What deletions and edits left, and what came back; nothing while there is none of either."""
+    """What deletions and edits left behind, and what was freed; nothing while both are zero."""
     parts = []
     if compaction.is_running:
         parts.append("running")
@@ -162,7 +162,7 @@ def _store_text(status: NodeStatus) -> str:
 
 
 def describe_access(access: AccessStatus) -> str:
-    """Who may do what, in a line."""
+    """Who may do what, in one line."""
     parts = ["token needed"] if access.needs_token else []
     if access.allowed is not None:
         parts.append(f"{access.allowed:,} accounts allowed")
@@ -180,7 +180,7 @@ def describe_access(access: AccessStatus) -> str:
 
 
 def describe_refusals(status: NodeStatus) -> str:
-    """What was refused and slowed since the start, in a line."""
+    """What was refused and slowed since the start, in one line."""
     access = status.access
     counts = {
         "no token": status.clients.unauthorized,

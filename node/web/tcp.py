@@ -8,7 +8,7 @@ import socket
 import trio
 
 CLOSE_SECONDS = 2.0
-"""For the other end to take what we said last, and to hang up."""
+"""How long the other end has to take what we said last, and to hang up."""
 
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
@@ -24,7 +24,7 @@ _HEALTHY = (
 def answer_head(asked: bytes) -> bytes | None:
     """The answer to a `HEAD /health`, as monitors send it; None if this is another request.
 
-    `websockets` knows GET only, and would say that we do not live.
+    `websockets` knows only GET, so the monitor would take us for dead.
     """
     return _HEALTHY if _HEAD_PROBE.match(asked) else None
 

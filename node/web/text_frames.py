@@ -1,9 +1,9 @@
-"""The short text frames of a client, all that came at once in one go.
+"""Reads the short text frames of a client, all that came at once in one go.
 
 `websockets` reads a frame in several steps of generators. An upload is thousands of short text
 frames, so those are read here, which takes a seventh off the intake of single edits. All else goes
 to `websockets` byte for byte: control frames, fragments, long frames, and whatever breaks the
-rules, which it knows how to answer.
+rules: it knows how to answer that.
 
 A frame that is read here, with its bits:
 
@@ -39,8 +39,8 @@ _TWO_BYTES = 126
 _EIGHT_BYTES = 127
 _MASK_BYTES = 4
 _NEVER = 2**62
-"""Where a frame stops that ends the connection: more bytes than any connection carries, and an
-integer like the others, since compiled code knows one kind of number a name."""
+"""Where a frame that ends the connection stops: beyond what any connection carries, and an integer
+like the others, since in compiled code a name has one type."""
 
 Segment = bytes | Sequence[bytes]
 """Bytes for `websockets`, or the payloads of text frames."""
@@ -53,14 +53,14 @@ class TextFrames:
         """Longer messages are for `websockets` to refuse."""
         self._max_bytes = max_bytes
         self._header = b""
-        """The beginning of a frame, as long as it does not tell where the frame stops."""
+        """The beginning of a frame that is too short to tell where the frame stops."""
         self._owed = 0
         """Bytes still to come of a frame whose beginning was passed on."""
         self._is_fragmented = False
         """Whether a message of several frames has begun: a text frame is a violation then."""
 
     def split(self, data: bytes) -> list[Segment]:
-        """What came, in order."""
+        """What came, as segments in order."""
         segments: list[Segment] = []
         if self._header:
             data, self._header = self._header + data, b""
@@ -84,7 +84,7 @@ class TextFrames:
         return [segment for segment in segments if segment]
 
     def _read_texts(self, data: bytes, position: int, texts: list[bytes]) -> int:
-        """Take the frames that are read here from `position` on; where they stop."""
+        """Take the frames that are read here from `position` on; returns where they stop."""
         size = len(data) - _MASK_BYTES - 2
         while position <= size and data[position] == _LAST_TEXT and not self._is_fragmented:
             length = data[position + 1] - _MASKED
@@ -107,7 +107,7 @@ class TextFrames:
         if len(data) < position + 2:
             return None
         if _is_refused(data, position):
-            return _NEVER  # at once, and nothing that follows is read any more
+            return _NEVER  # the connection ends, and nothing that follows is read
         first, second = data[position], data[position + 1]
         length, start = second & ~_MASKED, position + 2
         if length >= _TWO_BYTES:
