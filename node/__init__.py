@@ -11,14 +11,14 @@
 | `strangers`, `followers` | peers that are no members; how far those that read our log have come |
 | `table`, `relaying` | the hash table that nodes are found through; being a relay |
 | `web/`, `listening` | the WebSocket and admin servers, and where they listen |
-| `storing`, `compacting` | opens the store that the configuration names; room that comes back |
+| `storing`, `compacting` | opening the store that the configuration names; getting room back |
 | `mirrors`, `mirror_file`, `block_cache` | cores of others: kept, and given up again |
 | `disk_guard`, `pausing` | is there room on the disk? |
 | `cli/`, `client`, `verbs` | the command, how it asks a running node, and what can be asked |
 | `logs`, `auditing` | the `core` and `bee` verbs, on an open store |
 | `values`, `transfer`, `explaining` | verbs about coValues |
 | `policies`, `syncing`, `governing` | verbs about what is kept, how far it is, and members |
-| `backup`, `examination` | a copy to start from; what the network lets a node do |
+| `backup`, `examination` | a copy to start a node from; what the network lets a node do |
 | `config`, `settings`, `notation` | what a node was told, and how it is written |
 | `identity`, `private_file` | the key file, and how such files are written |
 | `collector`, `open_files` | the process: its garbage, how much it may have open |

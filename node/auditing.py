@@ -18,11 +18,11 @@ from node.verbs import Result
 
 _PROGRESS_SECONDS = 0.5
 _SHOWN = 20
-"""Runs of damage that are told of each core."""
+"""Runs of damage that are listed for each core."""
 
 
 async def verify_store(store: Corestore) -> AsyncGenerator[Result, None]:
-    """Audit every core of a store; how far it is, and at each one's end an object with `sound`.
+    """Audit every core of a store; yields progress, and after each core an object with `sound`.
 
     Raises: StorageError for damage to what says which cores there are.
     Cancel: nothing was changed.
@@ -57,7 +57,7 @@ async def verify_core(core: Core) -> AsyncGenerator[Result, None]:
 
 
 async def repair_store(path: Path) -> AsyncGenerator[Result, None]:
-    """Mend the closed store in `path`; an object for what was done to it, then one for each core.
+    """Mend the closed store in `path`; yields what was done to it, then an object for each core.
 
     Raises: StoreLocked, StorageError. Cancel: what is done is done.
     """

@@ -26,7 +26,7 @@ _SQLITE_FILE = "covalues.sqlite"
 
 
 async def back_up(config: Config, store: Corestore, verb: BackUp) -> Result:
-    """Make the directory; it must not be there, or be empty.
+    """Copy to a directory that does not exist yet, or is empty.
 
     Raises: VerbError; nothing is left of the copy then.
     Cancel: the step under way is finished first; what was copied is removed.
@@ -62,7 +62,7 @@ def _make_private(target: Path, data: Path) -> None:
 
 
 def _copy_files(config: Config, target: Path) -> int:
-    """Everything but the cores; the size of all."""
+    """Copy everything but the cores; returns the size of the whole copy."""
     for path in (
         *(config.key_path, config.mesh_path, config.policy_path),
         *(config.members_path, config.mirrors_path, config.data / CONFIG_FILE),

@@ -1,10 +1,10 @@
 """[trio] Blocks of other nodes' cores are a cache: beyond its limit the least used ones go.
 
-What was merged lives on in this node's own core, so all that a block of another one is good for is
-that it need not be fetched again. Mirrors are safe, and what was used in the last seconds is.
+What was merged lives on in this node's own core, so a block of another core is only good for not
+having to be fetched again. Mirrors are safe, and so is what was used in the last seconds.
 
-Given up are ranges of 1,024 blocks, one commit for each, until the cache is a tenth below its
-limit. Peers are told as of every block that is cleared. The disk gets the room back when the
+Ranges of 1,024 blocks are given up, one commit for each, until the cache is a tenth below its
+limit. Peers are told, as of every block that is cleared. The disk gets the room back when the
 database rewrites its files, as it does by itself.
 """
 
@@ -26,7 +26,8 @@ from node.web.status import CacheStatus
 from swarm.io.tasks import open_background_nursery
 
 TRIM_SECONDS = 5.0
-"""How often the cache is measured; so much is safe besides, and may exceed the limit."""
+"""How often the cache is measured. What was used in about two of these spans is safe, and may
+exceed the limit."""
 
 _TARGET = 0.9
 _SAFE_TICKS = 2
@@ -118,7 +119,7 @@ class BlockCache:
         return [(discovery_key, number) for _, discovery_key, number in sorted(found)]
 
     async def _evict(self, discovery_key: bytes, number: int) -> int:
-        """Give up one range; how many bytes that were. Raises: what clearing raises."""
+        """Give up one range; returns its bytes. Raises: what clearing raises."""
         core = await self._store.find(discovery_key)
         held = self._ranges[discovery_key].pop(number)
         if core is None:

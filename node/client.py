@@ -100,7 +100,7 @@ def choose_token(path: Path | None) -> str:
     token = read_secret_file(path, "--admin-token-file").strip()
     if not _MIN_TOKEN_LENGTH <= len(token) <= _MAX_TOKEN_LENGTH or not token.isascii():
         raise ConfigError(
-            f"--admin-token-file: {path} has {len(token)} characters, and takes "
+            f"--admin-token-file: {path} has {len(token)} characters, and must have "
             f"{_MIN_TOKEN_LENGTH} to {_MAX_TOKEN_LENGTH}, all ASCII: `openssl rand -hex 24` "
             f"writes a good one"
         )

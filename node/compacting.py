@@ -1,6 +1,6 @@
 """[trio] Compaction of the data bee in the background: room that comes back by itself.
 
-Each edit of a value leaves dead blocks behind: the row of its session as it was before, and ways
+Each edit of a value leaves dead blocks behind: the row of its session as it was before, and paths
 through the tree. When the log has grown by a twentieth, or something was erased, a sample tells
 how much of it is dead; above the configured share the bee is compacted beside reads and writes, a
 few hundred blocks at a time. A stop or a crash in between leaves a bee that is compacted in part.
@@ -108,7 +108,7 @@ class Compacting:
 
     async def _look_forever(self) -> None:
         while True:
-            # Not at once: whoever has just started has clients that come back and load everything.
+            # Not at once: after a start clients come back and load everything.
             await trio.sleep(LOOK_SECONDS)
             if self._look() or self._is_unsaved:
                 await self._save_followers()
@@ -126,12 +126,12 @@ class Compacting:
         return self._is_woken or growth >= max(_MIN_GROWTH, held // _GROWTH_SHARE)
 
     async def compact_if_worth(self) -> bool:
-        """Estimate how much is dead, and compact if that is above the bounds; whether it was.
+        """Estimate how much is dead, and compact if that is above the bounds; returns whether.
 
         Cancel: as `run`.
         """
         async with self._core.exclusive():
-            pass  # as long as our own log is being fetched back not all of it can be read
+            pass  # while our own log is being fetched back, not all of it can be read
         self._is_woken = False
         self._estimated_length = self._core.length
         try:
@@ -198,7 +198,7 @@ class Compacting:
         return await self._core.prune(lengths)
 
     def _look(self) -> bool:
-        """Note who follows our log; whether that has to be written down."""
+        """Note who follows our log; returns whether that has to be written down."""
         peers = [(peer.remote_public_key, peer.length) for peer in self._core.replication.peers]
         now, departed = int(time.time()), list(self._departed)
         self._departed.clear()

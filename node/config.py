@@ -97,7 +97,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     erase_deleted: bool = True
     """Whether deleted values are removed from the disk; else they stay there, unserved."""
     compact_dead_share: float | None = 0.5
-    """The data bee is compacted when so much of it is dead, and so many bytes; None is never."""
+    """The data bee is compacted when this share, and so many bytes, of it are dead; None: never."""
     compact_min_bytes: int = 16 * 2**20
     quota_account_bytes: int | None = None
     """What one account may have stored, and how many values it may create; `quotas.py`."""
@@ -198,7 +198,7 @@ def load_config(
     if named is None:
         raise ConfigError("--data DIRECTORY is needed: this user has no home directory")
     data = _parse("data", named, "the data directory")
-    # Whatever has that name: where a container mounts a file that is not there, a directory does.
+    # Whatever has that name: for a missing file that is mounted, containers make a directory.
     if config_path is None and isinstance(data, Path) and os.path.lexists(data / CONFIG_FILE):
         settings |= _read_file(data / CONFIG_FILE)
     sources = (

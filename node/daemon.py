@@ -64,8 +64,8 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Self:
-    """Who this node is, read from its data directory; of no mesh if its store has none."""
+class _Prepared:
+    """Who this node is, read from its data directory; without a mesh if its store has none."""
 
     identity: KeyPair = field(repr=False)
     membership: Membership | None = field(repr=False)
@@ -84,33 +84,33 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     Cancel: closes everything, as at the end of the body.
     """
     durability = Durability.parse(config.durability)
-    self = await trio.to_thread.run_sync(_prepare, config)
+    prepared = await trio.to_thread.run_sync(_prepare, config)
     room = Room()
     async with (
         open_corestore(config.corestore_path, durability=durability, read_only=False) as store,
-        open_storing(config, store, _data_key(self)) as storing,
+        open_storing(config, store, _data_key(prepared)) as storing,
         open_access(config, storing.values) as access,
         open_disk_guard(room, _disk_limits(config), store, storing.values) as guard,
         open_sync_host(
             storing.values, _host_options(config), access=access.gate, room=room
         ) as host,
         keep_cut_streams(config.cut_streams_path, host.cut_streams),
-        _open_mesh(config, self, host, storing, store) as mesh,
+        _open_mesh(config, prepared, host, storing, store) as mesh,
     ):
         await trio.to_thread.run_sync(_remove_scratch, config)
-        node = Node(config, self.identity, store, storing, host, mesh, access)
-        node.guard, node.room, node.admin_token = guard, room, self.admin_token
+        node = Node(config, prepared.identity, store, storing, host, mesh, access)
+        node.guard, node.room, node.admin_token = guard, room, prepared.admin_token
         async with AsyncExitStack() as stack:
             if node.keeper is not None:
                 await stack.enter_async_context(open_keeper(node.keeper))
             if node.mesh is not None:
-                mirrors = open_mirrors(store, config.mirrors_path, self.mirrors)
+                mirrors = open_mirrors(store, config.mirrors_path, prepared.mirrors)
                 node.mirrors = await stack.enter_async_context(mirrors)
                 cache = open_block_cache(
                     store, node.mesh.uses, config.cache_bytes, node.kept_ranges
                 )
                 node.cache = await stack.enter_async_context(cache)
-            await stack.enter_async_context(_open_network(node, self))
+            await stack.enter_async_context(_open_network(node, prepared))
             if mesh is not None:
                 await mesh.recall.wait_settled()
             if storing.catch_up is not None:
@@ -127,8 +127,8 @@ def _disk_limits(config: Config) -> DiskLimits:
     return DiskLimits(paths, config.max_disk_bytes, config.min_free_bytes)
 
 
-def _data_key(self: _Self) -> bytes | None:
-    return None if self.membership is None else self.membership.data_key
+def _data_key(prepared: _Prepared) -> bytes | None:
+    return None if prepared.membership is None else prepared.membership.data_key
 
 
 def _host_options(config: Config) -> HostOptions:
@@ -145,28 +145,28 @@ def _host_options(config: Config) -> HostOptions:
 
 
 def _has_spare_core() -> bool:
-    """Two processors may be the halves of one core, and then it does not pay."""
+    """Whether a second process pays: two processors may be the halves of one core."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     return (os.cpu_count() or 1 if usable is None else len(usable)) >= 4
 
 
 @asynccontextmanager
 async def _open_mesh(
-    config: Config, self: _Self, host: SyncHost, storing: Storing, store: Corestore
+    config: Config, prepared: _Prepared, host: SyncHost, storing: Storing, store: Corestore
 ) -> AsyncIterator[Mesh | None]:
     """The mesh, if there is something that other nodes can read."""
-    if self.membership is None or storing.data is None:
+    if prepared.membership is None or storing.data is None:
         yield None
         return
     async with open_mesh(
         host,
         storing.data,
-        self.membership,
-        id=self.identity.public_key,
+        prepared.membership,
+        id=prepared.identity.public_key,
         name=config.name,
-        policy=self.policy,
-        identity=self.identity,
-        book=self.book,
+        policy=prepared.policy,
+        identity=prepared.identity,
+        book=prepared.book,
         cores=store,
         pusher=None if storing.bee is None else ValuePusher(storing.bee, storing.data),
         rebuild=storing.rebuild,
@@ -178,7 +178,7 @@ async def _open_mesh(
 
 
 def _remove_scratch(config: Config) -> None:
-    """Of earlier runs: whoever has the store open is alone here. Blocks on the disk."""
+    """Remove what earlier runs left: with the store open, we are alone. Blocks on the disk."""
     for path in (
         *(config.key_path, config.mesh_path, config.policy_path),
         *(config.members_path, config.mirrors_path, config.admin_path),
@@ -186,23 +186,24 @@ def _remove_scratch(config: Config) -> None:
         remove_scratch(path)
 
 
-def _prepare(config: Config) -> _Self:
-    """Read who we are, make it on the first start; blocks on the disk."""
+def _prepare(config: Config) -> _Prepared:
+    """Read who we are, or make it on the first start; blocks on the disk."""
     joining = parse_joins(config.join)
     admin_token = choose_token(config.admin_token_file)
     stored = load_membership(config.mesh_path)
     if stored is not None and config.has_mesh and not config.corestore_path.is_dir():
-        # Its members would take what it has in a new store for all that it has.
+        # Members would take what this node has in a new store for all that it ever had.
         raise ConfigError(
             f"{config.data} has the keys of a node, and its store {config.corestore_path} is not "
-            f"there: is it on a disk that is not mounted? To begin with an empty one, make that"
+            f"there: is it on a disk that is not mounted? To begin with an empty one, make the "
+            f"directory"
         )
     passphrase = read_passphrase()
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     open_identity = load_or_create_identity if stored is None else load_member_identity
     identity = open_identity(config.key_path, passphrase)
     if not config.has_mesh:
-        return _Self(identity, None, joining, admin_token, MemberBook())
+        return _Prepared(identity, None, joining, admin_token, MemberBook())
     membership = choose_membership(
         stored,
         joining,
@@ -218,11 +219,11 @@ def _prepare(config: Config) -> _Self:
     policy = load_policy(config.policy_path, config.replicate)
     mirrors = load_mirrors(config.mirrors_path)
     book = load_book(config.members_path)
-    return _Self(identity, membership, joining, admin_token, book, policy, mirrors)
+    return _Prepared(identity, membership, joining, admin_token, book, policy, mirrors)
 
 
 @asynccontextmanager
-async def _open_network(node: Node, self: _Self) -> AsyncIterator[None]:
+async def _open_network(node: Node, prepared: _Prepared) -> AsyncIterator[None]:
     """The swarm, on the wanted port or a free one, looking for members; none without a mesh."""
     mesh = node.mesh
     if mesh is None:
@@ -233,7 +234,7 @@ async def _open_network(node: Node, self: _Self) -> AsyncIterator[None]:
 
         async def open_on(host: str, port: int) -> Swarm:
             swarm = open_swarm(
-                self.identity,
+                prepared.identity,
                 partial(node.serve_connection, mesh),
                 listen=(host, port),
                 lan="lan" in node.config.discovery,
@@ -243,9 +244,9 @@ async def _open_network(node: Node, self: _Self) -> AsyncIterator[None]:
             return await stack.enter_async_context(swarm)
 
         swarm = await open_endpoint("--mesh", node.config.mesh, open_on)
-        await node.connect(swarm, mesh, self.joining)
+        await node.connect(swarm, mesh, prepared.joining)
         if table is not None and node.config.serve_relay is not None:
-            node.relay = RelayService(self.identity, node.config.serve_relay)
+            node.relay = RelayService(prepared.identity, node.config.serve_relay)
             nursery = await stack.enter_async_context(open_background_nursery())
             nursery.start_soon(node.relay.run, table[0])
         if table is not None:

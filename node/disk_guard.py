@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 class DiskLimits:
     """`max_disk_bytes` None: as much as there is. `paths` are the directories and files that count.
 
-    The first of them says which file system.
+    The first path says which file system.
     """
 
     paths: tuple[Path, ...]
@@ -56,7 +56,7 @@ Measure = Callable[[tuple[Path, ...]], Awaitable[tuple[int, int]]]
 
 
 async def measure_disk(paths: tuple[Path, ...]) -> tuple[int, int]:
-    """As the operating system says it. Cancel: nothing."""
+    """As the operating system says. Cancel: undoes nothing."""
     return await trio.to_thread.run_sync(_measure, paths)
 
 
@@ -141,7 +141,7 @@ class DiskGuard:
         limits = self._limits
         least = limits.min_free_bytes
         if not self._room.is_open:
-            least += least // 4  # a little more than what closed it, lest it flutters
+            least += least // 4  # a little more than what closed it, lest it flutter
         if self._free < least:
             return (
                 f"the disk is full: {format_size(self._free)} free, {format_size(least)} are wanted"

@@ -17,13 +17,13 @@ from swarm.io.mdns import Mdns, open_mdns
 from swarm.io.peer_sockets import list_hosts
 
 TABLE_SECONDS = 8.0
-"""For a node of the table to answer."""
+"""How long a node of the table may take to answer."""
 
 MULTICAST_SECONDS = 5.0
-"""For a neighbor to be heard: registering a name takes two of them."""
+"""How long a neighbor may take to be heard: registering a name takes two of them."""
 
 NEIGHBORS_SECONDS = 2.0
-"""For the neighbors to answer, once one is heard: nobody says the same twice within a second."""
+"""How long others may answer once one is heard: nobody says the same twice within a second."""
 
 _EARLIEST_UNIX_SECONDS = 1_735_689_600  # 2025-01-01
 _TOPIC = bytes(32)
@@ -44,8 +44,8 @@ _MEANINGS = {
     Verdict.OPEN: "Strangers reach this node directly.",
     Verdict.PUNCHABLE: "Behind a NAT that is easy to get through: others reach this node.",
     Verdict.RANDOM: (
-        "Behind a NAT that shows everybody another port: whoever has an easier one reaches this"
-        " node, in some seconds; of two nodes like this neither reaches the other."
+        "Behind a NAT that shows everybody another port: nodes with an easier NAT reach this node,"
+        " in some seconds; two nodes like this one do not reach each other."
     ),
     Verdict.UNKNOWN: "UDP passes, but too few nodes answered to tell what the NAT does.",
     Verdict.LAN_ONLY: (
@@ -166,7 +166,7 @@ async def _listen(findings: _LanFindings) -> None:
 async def _hear(
     mdns: Mdns, wanted: str, findings: _LanFindings, patience: trio.CancelScope
 ) -> None:
-    """Until `patience` ends: a moment after the `wanted` name came, since others answer, too."""
+    """Listen until `patience` ends: a moment after the `wanted` name, since others answer, too."""
     while True:
         for neighbor in await mdns.receive():
             if isinstance(neighbor, NeighborSeen):

@@ -33,7 +33,7 @@ _WHY_TEXT = {
 async def explain(
     host: SyncHost, mesh: Mesh | None, data: Core | None, verb: Explain
 ) -> AsyncGenerator[Result, None]:
-    """The one result is all that this node knows of a value, and who else claims to hold it.
+    """Yields one result: all that this node knows of a value, and who else claims to hold it.
 
     `found` is false when it is neither here nor at any connected node.
 
@@ -165,7 +165,7 @@ async def _since(
 
 
 async def _versions(data: Core, co_id: RawCoId) -> tuple[int, int] | None:
-    """The blocks of our core that brought the header and the last row of it."""
+    """The blocks of our core that have a value's header and its last row."""
     bee = Bee(data, extension=False)
     start, stop = value_range(co_id)
     try:

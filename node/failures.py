@@ -1,6 +1,6 @@
 """How a failure is told: an exit code, and one line that names the fault and says what to do.
 
-Of the command and of a node that carries out a verb alike. What nobody foresaw is a fault of ours.
+The same for the command and for a node that carries out a verb. What nobody foresaw is our fault.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Who follows our log, and how far each has come: what pruning must leave for them.
 
-Those connected are looked at now and then; those that left since the last look are told of. Of that
-peer it is known only that it had a length between the one it said last and ours when it left: all
-of these are kept. It is forgotten MAX_AWAY_SECONDS after it was last seen; so is the one that
-was away longest when there are more than MAX_FOLLOWERS. Then it may have to fetch the log anew.
+Connected peers are looked at now and then, and told are those that left since the last look. Of a
+peer that left it is known only that it had a length between the one it said last and ours when it
+left: all of these are kept. It is forgotten MAX_AWAY_SECONDS after it was last seen; so is the one
+that was away longest when there are more than MAX_FOLLOWERS. Then it may have to fetch the log
+anew.
 
-Whoever knows the log's key may follow it, under as many names as it likes, so whoever was no member
-of our mesh when it was seen is a stranger: strangers have MAX_STRANGERS places of their own, and
-what they may have counts only as far as there is room beside what members may have.
+Any node that knows the log's key may follow it, under as many names as it likes, so one that was no
+member of our mesh when it was seen is a stranger: strangers have MAX_STRANGERS places of their own,
+and the lengths they may have count only as far as there is room beside those of members.
 
 Stored form, a row beside the log: for each peer, in the order in which they were seen last,
 
@@ -86,7 +87,7 @@ class Followers:
                 has_changed = True
         members = sum(follower.is_member for follower in self._all.values())
         excess = {True: members - MAX_FOLLOWERS, False: len(self._all) - members - MAX_STRANGERS}
-        # Whoever was seen longest ago comes first.
+        # Those seen longest ago come first.
         for key, follower in list(self._all.items()):
             is_old = follower.last and unix_seconds - follower.seen > MAX_AWAY_SECONDS
             if is_old or excess[follower.is_member] > 0:
@@ -105,9 +106,9 @@ class Followers:
         self._all[key].is_member |= before is not None and before.is_member
 
     def lengths(self) -> set[int] | None:
-        """Lengths that those who are away may have; None if members have more than MAX_LENGTHS.
+        """Lengths that peers that are away may have; None if members have more than MAX_LENGTHS.
 
-        Of strangers those count that were here last, as far as there is room.
+        Of strangers, those that were here last count, as far as there is room.
         """
         away = [follower for follower in reversed(self._all.values()) if follower.last]
         found: set[int] = set()
@@ -130,7 +131,7 @@ class Followers:
 
     @classmethod
     def decode(cls, record: bytes, length: int, unix_seconds: int) -> Followers:
-        """As it was stored; whoever was connected then has gone, with at most our `length` of now.
+        """As it was stored; peers that were connected then have gone, with our `length` at most.
 
         Raises: DecodeError.
         """

@@ -62,7 +62,7 @@ def load_or_create_identity(path: Path, passphrase: bytes | None = None) -> KeyP
 
 
 def load_member_identity(path: Path, passphrase: bytes | None = None) -> KeyPair:
-    """The key pair of a node that a mesh knows by it: none is made. Blocks on the disk.
+    """The key pair by which a mesh knows this node: none is made. Blocks on the disk.
 
     Raises: ConfigError, also when there is no file.
     """
@@ -71,7 +71,7 @@ def load_member_identity(path: Path, passphrase: bytes | None = None) -> KeyPair
     except FileNotFoundError:
         # With a new one it would be a stranger that nobody lets in, and no founder any more.
         raise ConfigError(
-            f"{path} is gone, and it is what this node's mesh knows it by: put it back from a "
+            f"{path} is gone, and this node's mesh knows it by that key: put it back from a "
             f"backup. Without one this node is lost to its mesh: join with a ticket from an empty "
             f"--data directory; `beemesh export` still reads what is in {path.parent}"
         ) from None

@@ -1,4 +1,4 @@
-"""[trio] Making members known to one another, so that each can dial each, also when it is lost."""
+"""[trio] Making members known to one another, so that each can dial another, also a lost one."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ class Introducer:
         self._came = trio.lowlevel.ParkingLot()
 
     def use(self, dialer: Dialer) -> None:
-        """Dial with it."""
+        """Dial with this from now on."""
         self._dialer = dialer
 
     async def serve(self, host: str | None, member: Acquaintance, mux: Multiplexer) -> None:
         """Exchange addresses with a member, whose packets come from `host`, while it is connected.
 
-        Cancel: what it said of itself is forgotten, whom it named is dialed on.
+        Cancel: what it said of itself is forgotten; the members that it named are still dialed.
         """
         channel: MessageChannel | None = None
         with trio.move_on_after(OPEN_SECONDS):
@@ -118,7 +118,7 @@ class Introducer:
             await self._came.park()
 
     async def _hear(self, host: str | None, member: Acquaintance, channel: MessageChannel) -> None:
-        """Until the channel ends, or the member does what it may not."""
+        """Take what the member says, until the channel ends or the member breaks a rule."""
         quota = Quota(MAX_WORDS, WORDS_PER_SECOND, trio.current_time())
         has_room, heard = True, 0
         try:

@@ -76,13 +76,13 @@ def parse_joins(joins: Sequence[str]) -> Joining:
 
 
 def is_url(text: str) -> bool:
-    """Whether it was meant for a URL; `parse_url` tells whether it is one."""
+    """Whether a text is meant as a URL; `parse_url` tells whether it is one."""
     return "://" in text
 
 
 def parse_url(text: str) -> str:
     """Raises: ValueError for what is no `ws://` or `wss://` URL."""
-    from swarm.io.websocket import WebSocketAddress  # of use to few: what is not wanted costs time
+    from swarm.io.websocket import WebSocketAddress  # late: few need it, and it takes time
 
     return WebSocketAddress.parse(text.strip()).url
 
@@ -99,14 +99,14 @@ def choose_membership(
 ) -> Membership:
     """The mesh to be in from now on; equal to `stored` when nothing changes.
 
-    `is_encrypted` founds an encrypted one, and wants no other.
+    With `is_encrypted` an encrypted mesh is founded; any other is refused.
 
     Raises: ConfigError when what was asked for does not fit together.
     """
     asked = _asked_for(joining, mesh_name)
     if is_encrypted and (asked is not None or not (stored is None or stored.is_encrypted)):
         raise ConfigError(
-            "--mesh-encrypted is for founding a mesh: whether one is encrypted stays as it is"
+            "--mesh-encrypted is for founding a mesh: whether one is encrypted never changes"
         )
     if stored is None:
         if asked is not None:
@@ -171,7 +171,7 @@ def _check_grant(asked: Membership, node_id: bytes, unix_seconds: float) -> None
             f"join: this ticket is for the node {encode_id(grant.member)}, and this one is "
             f"{encode_id(node_id)}"
         )
-    raise ConfigError("join: who signed this ticket is no admin of its mesh: ask for a new one")
+    raise ConfigError("join: the signer of this ticket is no admin of its mesh: ask for a new one")
 
 
 def _asked_for(joining: Joining, mesh_name: str | None) -> Membership | None:

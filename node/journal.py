@@ -46,8 +46,8 @@ class _Journal(structlog.WriteLogger):
 class _Seldom(logging.Filter):
     """One line a minute, without a traceback.
 
-    Ten times a second trio says that no connection can be accepted, from each port, while too many
-    files are open.
+    While too many files are open, trio says ten times a second, for each port, that no connection
+    can be accepted.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class _Seldom(logging.Filter):
 
 
 def _show(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """What others have named is not obeyed by the terminal; a traceback stays in lines."""
+    """Keep the terminal from obeying text that comes from others; a traceback stays in lines."""
     for key, value in event.items():
         if isinstance(value, str):
             lines = value.split("\n") if key == "exception" else [value]

@@ -30,11 +30,11 @@ from swarm.io.tasks import open_background_nursery
 RETRY_SECONDS = 10.0
 
 REST = 9
-"""How many times as long as a write took nothing is written that others have as well: of a mesh of
-16,000 members each is some megabytes."""
+"""For how many times as long as a write took nothing more is written that others have as well: for
+a mesh of 16,000 members each write is some megabytes."""
 
 BOOK_SECONDS = 5.0
-"""How long what people are told of members may wait to be written."""
+"""How long changes of `members.json` may wait to be written."""
 
 MAX_DIALED = 16
 """Members whose addresses are tried after a restart: through them the others are found."""
@@ -55,7 +55,7 @@ class MeshKeeper:
         present: Callable[[], Mapping[str, Presence]],
         end_refused: Callable[[str], None],
     ) -> None:
-        """`end_refused` has clients come again whose content was refused."""
+        """`end_refused` makes clients whose content was refused come again."""
         self.identity = identity
         self.name = config.name
         self.addresses = addresses
@@ -143,7 +143,7 @@ class MeshKeeper:
             await self._mesh.trust.wait_judged()
 
     async def _save_changes(self) -> None:
-        """What admins signed soon, the book now and then."""
+        """Save what admins signed soon, and the book now and then."""
         book_due = math.inf
         while True:
             with trio.move_on_at(book_due) as waiting:
@@ -163,8 +163,8 @@ class MeshKeeper:
 def apply_role(trust: Trust, gate: Gate, end_refused: Callable[[str], None]) -> None:
     """Let clients write only what others take.
 
-    They do not send again by themselves what was refused, nor are they asked for it: so they are
-    to come again once it would be taken.
+    Clients do not send again by themselves what was refused, nor are they asked for it: so they are
+    made to come again once it would be taken.
     """
     was_read_only, gate.is_read_only = gate.is_read_only, not trust.may_write
     if was_read_only and not gate.is_read_only:
@@ -206,7 +206,7 @@ class DirectorySeat:
         self._config = config
 
     def addresses(self) -> Sequence[str]:
-        """Where it is if it starts as it is configured: with port 0 nobody can tell."""
+        """Where the node is if it starts as it is configured: with port 0 nobody can tell."""
         host, port = self._config.mesh.host, self._config.mesh.port
         return [*(dialable(host, port) if port else ()), *self._config.mesh_url]
 

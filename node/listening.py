@@ -32,10 +32,10 @@ async def open_endpoint(
     try:
         return await open_on(endpoint.host, endpoint.port)
     except UnicodeError as error:
-        raise ConfigError(f"{option} {endpoint}: {endpoint.host!r} can be no host") from error
+        raise ConfigError(f"{option} {endpoint}: {endpoint.host!r} cannot be a host") from error
     except OSError as error:
         if endpoint.may_move and _errno(error) == errno.EADDRINUSE:
-            # Of a service the port is known to others: to a web server, in clients' settings.
+            # A warning, since others may know the port: a web server, or clients' settings.
             _log.warning("taken, so any free port is used", option=option, address=str(endpoint))
             return await open_on(endpoint.host, 0)
         advice = "choose another address, or port 0 for any free one"
@@ -43,7 +43,7 @@ async def open_endpoint(
 
 
 def cannot_listen(where: str, error: OSError, advice: str) -> VerbError:
-    """What to raise for it."""
+    """The error to raise when an address cannot be listened on."""
     is_taken = _errno(error) == errno.EADDRINUSE
     reason = "another program listens there" if is_taken else reason_of(error)
     return VerbError(ExitCode.FAILED, f"cannot listen on {where}: {reason}; {advice}")

@@ -19,7 +19,7 @@ MAX_MIRRORS = 1024
 class MirrorSpec(msgspec.Struct, frozen=True):
     """Blocks [start, stop) of a core, `stop` None with all that comes; `key` in hexadecimal.
 
-    `kind` is `bee` or `core` if whoever asked for it said so: a bee that is none is not mirrored.
+    `kind` is `bee` or `core` if that was asked for: with `bee`, no other core is mirrored.
     `peers` are dialed for it, as HOST:PORT.
     """
 
@@ -47,7 +47,7 @@ class MirrorSpec(msgspec.Struct, frozen=True):
         return decode_id(self.key)
 
     def is_meant(self, key_or_name: str) -> bool:
-        """Whether somebody who says this means it."""
+        """Whether a key or name means this mirror."""
         if key_or_name == self.name and self.name:
             return True
         try:

@@ -1,8 +1,8 @@
 """[trio] Cores of others that this node keeps whole or by range, and serves while they are away.
 
 A mirror is an open core with a download that never ends. It is announced, and looked for, under
-its discovery key like any core by its owner, so whoever knows the key finds the mirror as well
-and gets the blocks with the owner's own proofs.
+its discovery key, as a core is by its owner, so whoever knows the key finds the mirror as well and
+gets the blocks with the owner's own proofs.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from swarm.io.tasks import open_background_nursery
 from swarm.known_peer import Source
 
 KIND_SECONDS = 30.0
-"""For the first block, by which a bee is told from other cores."""
+"""How long the first block may take, by which a bee is told from other cores."""
 
 RETRY_SECONDS = 30.0
 """After an error of the core's or of the disk."""
 
 SERVE_SECONDS = 5.0
-"""Whoever has a core begins to serve it sooner."""
+"""A peer that has a core begins to serve it sooner."""
 
 _log = structlog.get_logger(__name__)
 
@@ -78,7 +78,7 @@ class Mirrors:
     async def connect(self, swarm: Swarm, dialed_anyway: Iterable[tuple[str, int]]) -> None:
         """Announce all mirrors, look for others that have them, and dial those that are known.
 
-        Whoever is `dialed_anyway` is dialed on when no mirror names it any more.
+        Addresses `dialed_anyway` are still dialed when no mirror names them any more.
         """
         self._swarm = swarm
         self._dialed_anyway = frozenset(dialed_anyway)
@@ -100,7 +100,7 @@ class Mirrors:
                 mirror.download.resume()
 
     def statistics(self) -> tuple[MirrorStatus, ...]:
-        """How far they are, in the order in which they were asked for."""
+        """How far the mirrors are, in the order in which they were asked for."""
         return tuple(map(self._describe, self._mirrors.values()))
 
     async def perform(
@@ -121,7 +121,7 @@ class Mirrors:
                     yield _as_result(status)
 
     def start(self, spec: MirrorSpec) -> None:
-        """Keep it from now on, without writing it down."""
+        """Keep a mirror from now on, without writing it down."""
         mirror = _Mirror(spec, trio.CancelScope(), trio.Event())
         self._mirrors[spec.key_bytes] = mirror
         self._nursery.start_soon(self._run, mirror)
@@ -195,7 +195,7 @@ class Mirrors:
             swarm.add_peer(*parse_address(peer))
 
     async def _run(self, mirror: _Mirror) -> None:
-        """Keep it until it is stopped; a bad disk or a core that is frozen is tried again."""
+        """Keep a mirror until it is stopped; after a bad disk or a frozen core, try again."""
         with mirror.scope:
             while True:
                 try:
@@ -224,7 +224,7 @@ class Mirrors:
                     mirror.trouble = "it is no bee: its first block is no header"
                     download.cancel()
                     await trio.sleep_forever()
-                await download.done()  # of a live one that never is, unless it fails
+                await download.done()  # a live one never is, unless it fails
                 await trio.sleep_forever()
         finally:
             mirror.core = mirror.download = None
@@ -270,7 +270,7 @@ def _describe(mirror: _Mirror) -> MirrorStatus:
 
 
 def _why_unserved(mirror: _Mirror, swarm: Swarm) -> Iterator[str]:
-    """What is the matter with each of those that were named for it, as far as that is known."""
+    """What is wrong with each of the peers named for it, as far as that is known."""
     by_address = {peer.addresses: peer for peer in swarm.peers if peer.source is Source.STATIC}
     connected = {info.remote_public_key: info.since_unix_ms / 1000 for info in swarm.connections}
     for text in mirror.spec.peers:
@@ -295,7 +295,7 @@ def _parse(verb: AddMirror) -> MirrorSpec:
 
 
 def _parse_range(text: str) -> tuple[int, int | None]:
-    """`a:b`, `a:` or `:b`; all of it when there is none. Raises: ValueError."""
+    """`a:b`, `a:` or `:b`; empty text is everything. Raises: ValueError."""
     match = re.fullmatch(r"(\d{0,15}):(\d{0,15})", text or ":")
     if match is None:
         raise ValueError(f"{text!r} is no range of blocks: write 0:1000 or 1000:")

@@ -14,16 +14,16 @@ _WANTED = 65_536
 
 
 def raise_limit() -> None:
-    """Have as many as the system lets this process have, and a node has a use for; process-wide."""
+    """Allow as many as the system lets this process have, and a node can use; process-wide."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _WANTED if hard == resource.RLIM_INFINITY else min(_WANTED, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):  # some systems have another limit, which none tells
+        with suppress(ValueError, OSError):  # some systems have a lower limit that they do not tell
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def room_for_clients(wanted: int) -> int:
-    """How many clients may be connected, of so many that are wanted.
+    """How many clients may be connected, `wanted` at most.
 
     The database may take half of the files (`hypercore.storage.rocks_opening`); an eighth is left
     to members, the admin server and small files.

@@ -26,7 +26,7 @@ class Policies:
         self._lock = trio.Lock()
 
     async def perform(self, verb: ShowPolicy | ChangePolicy) -> AsyncGenerator[Result, None]:
-        """Carry out one verb; the one result is the policy as it is then.
+        """Carry out one verb; yields one result, the policy as it is then.
 
         Raises: VerbError.
         Cancel: the change holds and is written down, or neither.
@@ -49,7 +49,7 @@ class Policies:
 
 
 def describe_policy(policy: ReplicaPolicy, book: MemberBook) -> Result:
-    """All of it, JSON-ready. Of a rule for a node it says whether one that was met is called so."""
+    """All of it, JSON-ready. `is_known` says whether the node of a rule has ever been met."""
     return {
         "replicate": "all" if policy.everything else "lazy",
         "pin": sorted(policy.pinned),

@@ -1,7 +1,7 @@
 """[trio] Being a blind relay for other nodes, up to so many bytes a day.
 
-What passes is sealed, and the relay does not know whose it is. Its key is made of the node's, so
-that it stays the same, and is not the node's, so that who is met there is not taken for a member.
+What passes is sealed, and the relay does not know whose it is. Its key is derived from the node's,
+so that it stays the same, but differs from it, so that the relay is not taken for a member.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 def relay_key_pair(identity: KeyPair) -> KeyPair:
-    """That of the relay which this node is."""
+    """The key pair of the relay that this node is."""
     return KeyPair.from_seed(blake2b(b"beemesh blind relay", key=identity.secret_key[:32]))
 
 

@@ -1,4 +1,4 @@
-"""From what the parts of a node counted to the records that `status` and `peers` show."""
+"""Makes the records that `status` and `peers` show from what the parts of a node counted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def count_ways(connections: Iterable[ConnectionInfo]) -> dict[str, int]:
 
 
 def penalty_records(penalties: Iterable[Penalty], now: float) -> tuple[PenaltyStatus, ...]:
-    """Of each, how long it still lasts at `now`, by the clock that set it; 0 when it is over."""
+    """Each with how long it still lasts at `now`, by the clock that set it; 0 when it is over."""
     return tuple(
         PenaltyStatus(
             id=penalty.node_id.hex(),

@@ -176,11 +176,11 @@ class Node:
 
     @property
     def key(self) -> bytes | None:
-        """Of the data core; None without one."""
+        """The key of the data core; None without one."""
         return None if self._data is None else self._data.key
 
     def ticket(self) -> str | None:
-        """Lets its bearer into the mesh: a secret. None if there is none, or we may not."""
+        """Lets its bearer into the mesh: a secret. None without a mesh, or if we may not invite."""
         if self.mesh is None:
             return None
         with suppress(NotAllowed):
@@ -226,7 +226,7 @@ class Node:
         await serve_client(self.host, client, client.origin)
 
     async def dismiss_withdrawn(self) -> None:
-        """Send away the clients whose token is taken back, until cancelled."""
+        """Send away clients whose token was withdrawn, until cancelled."""
         while True:
             names = await self.access.wait_withdrawn()
             count = self.jazz.dismiss(lambda origin: origin.token in names)  # noqa: B023
@@ -278,9 +278,9 @@ class Node:
 
     @contextmanager
     def _finding_out(self, mesh: Mesh, connection: Connection) -> Iterator[Callable[[], None]]:
-        """Find out in the block who this is; yields what to call when it turns out a member.
+        """Find out in the block what a remote is; yields what to call if it turns out a member.
 
-        Of those of whom nothing is known there may be so many at once.
+        Of remotes of which nothing is known, only so many may be here at once.
         """
         link = connection.link
         is_known = mesh.has_met(link.remote_public_key)
@@ -298,7 +298,7 @@ class Node:
     async def _serve_on_terms(
         self, mesh: Mesh, connection: Connection, mux: MuxHandle, *, is_other_mesh: bool
     ) -> None:
-        """Serve a stranger as long as it may have what it had; then it may come again.
+        """Serve a stranger as long as its terms stay the same; then it may come again.
 
         Otherwise a member about to be shut out would stay connected as somebody else.
         """
@@ -460,7 +460,7 @@ class Node:
 
 
 def _host_of(connection: Connection) -> str | None:
-    """Where its packets come from, if that is the machine itself."""
+    """Where the remote's packets come from, if that is its machine itself."""
     if connection.reach in (Reach.RELAYED, Reach.WEBSOCKET):
         return None
     with suppress(ValueError):

@@ -39,7 +39,7 @@ def _endpoint(default_host: str) -> Callable[[object], Endpoint]:
 def _list(value: object) -> tuple[str, ...]:
     """A TOML list, a tuple of repeated flags, or text with commas.
 
-    Blank text is refused: it is what a script's variable leaves that nobody has set.
+    Blank text is refused: it is what an unset variable of a script leaves.
     """
     items = value.split(",") if isinstance(value, str) else list(_expect(value, list, tuple))
     texts = tuple(text for item in items if (text := str(item).strip()))
@@ -49,7 +49,7 @@ def _list(value: object) -> tuple[str, ...]:
 
 
 def _some(value: object) -> tuple[str, ...]:
-    """A list that lets nobody in but those on it: whether an empty one does is left to no guess."""
+    """A list that lets in only those on it; an empty one is refused, as it could mean either."""
     if not (texts := _list(value)):
         raise ValueError("an empty list: leave it out to let all in, or name somebody")
     return texts
@@ -83,7 +83,7 @@ def _discovery(value: object) -> tuple[str, ...]:
 
 
 def _bootstrap(value: object) -> tuple[str, ...]:
-    from swarm.dht.bootstrap import parse_bootstrap  # of use to few: what is not wanted costs time
+    from swarm.dht.bootstrap import parse_bootstrap  # late: few need it, and it takes time
 
     texts = _list(value)
     for text in texts:
@@ -169,7 +169,7 @@ def _path(value: object) -> Path:
 
 def _tokens(value: object) -> tuple[SecretText, ...]:
     if not isinstance(value, str | list | tuple):
-        raise ValueError("no list of tokens")  # and not what it is: that may be one
+        raise ValueError("no list of tokens")  # the value is not shown: it may be one
     return tuple(map(SecretText, _some(value)))
 
 

@@ -6,8 +6,8 @@
 | sqlite  | a SQLite file               | no          | the file, as a server's store  |
 | hybrid  | both; clients read SQLite   | yes         | both                           |
 
-From one to another: hybrid takes over what either held. To leave one behind, nothing may be in it
-that the other lacks; else a start is refused, and says which command moves it.
+To change from one to another: hybrid takes over what either held. A store may be left behind only
+if it holds nothing that the other lacks; else a start is refused, and says which command moves it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Storing:
     """Makes what is beside the data core anew, after more of it came back from other nodes."""
     catch_up: Callable[[NoteCopied], Awaitable[None]] | None = None
     """To be called when it is known that the data core may be appended to, before anything is
-    stored: it gets what only SQLite has, of which somebody is to be told."""
+    stored: the core gets what only SQLite has, and the argument is told of it."""
     count_not_shared: Callable[[], int] = lambda: 0
     """How often damage kept what our clients have from the data core."""
 
@@ -123,7 +123,7 @@ def may_append_alone(config: Config) -> bool:
     """Whether the data core may be appended to while no node runs; blocks on the disk.
 
     A member may know more of it than a power cut or an old copy has left here. Only a running node
-    asks (`node.mesh.recall`): to append without is to fork it.
+    asks (`node.mesh.recall`): to append without asking is to fork it.
 
     Raises: ConfigError.
     """

@@ -1,10 +1,10 @@
-"""[trio] Peers that are no members, and make room for those when connections are scarce.
+"""[trio] Peers that are no members, and make room for members when connections are scarce.
 
 Whoever reaches the port of `--mesh` may come, as any hypercore peer does, and replicate the cores
 of which it knows the keys. A swarm holds so many connections and no more: some hundred that came
-for nothing would keep all members out, for good. Nor does who comes for nothing say so: it is
-waited for until it has shown what it is, and may come again with another key. So there is little
-room for those, but for members that were here before.
+for nothing would keep all members out, for good. Nor does a peer that comes for nothing say so: we
+wait until it has shown what it is, and it may come again with another key. So there is little room
+for unknown peers, except members that were here before.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from swarm.io.crowd import Crowd, Place
 from swarm.io.swarm import MAX_CONNECTIONS
 
 CROWD = MAX_CONNECTIONS // 2
-"""Connections from which on they are scarce."""
+"""From this many connections on they are scarce."""
 
 MOST = MAX_CONNECTIONS // 2
 """Strangers that are served at the same time, whatever they replicate."""
 
 MOST_UNKNOWN = MAX_CONNECTIONS // 4
-"""Those that have not shown yet whether they are members, when connections are scarce. The other
-places are for members, of whom none is sent away."""
+"""Peers that have not shown yet whether they are members, when connections are scarce. The other
+places are for members, none of which is sent away."""
 
 IDLE_SECONDS = 10.0
-"""How long a stranger may be here without replicating anything, when they are."""
+"""How long a stranger may be here without replicating anything, when connections are scarce."""
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class OpenCores(Protocol):
 
 
 class Strangers:
-    """Those that dialed us; `connections` tells how many there are, of members too."""
+    """Strangers that dialed us; `connections` tells how many there are in all."""
 
     def __init__(self, cores: OpenCores, connections: Callable[[], int]) -> None:
         self._cores = cores
@@ -52,9 +52,9 @@ class Strangers:
         self._unknown = Crowd(MOST_UNKNOWN)
 
     def finding_out(self, host: str) -> AbstractContextManager[Place]:
-        """The block finds out what somebody from this host is; it may have to make room.
+        """The block finds out what a peer from this host is; it may have to make room.
 
-        While there is room for all, nobody has to: they may be a hundred new members at once.
+        While there is room for all, none has to: they may be a hundred new members at once.
         """
         others = self._connections() - 1 - len(self._unknown)
         self._unknown.most = max(MOST_UNKNOWN, CROWD - others)
@@ -62,10 +62,10 @@ class Strangers:
 
     @contextmanager
     def making_room(self, public_key: bytes) -> Iterator[None]:
-        """The block, which serves one, ends early when it replicates nothing and others wait.
+        """The block serves a stranger; it ends early when that is idle and connections are scarce.
 
-        And at its first checkpoint, when there are too many: one channel of a core that everybody
-        may have costs next to nothing, and makes nobody idle.
+        It also ends, at its first checkpoint, when there are too many: one channel of a core that
+        everybody may have costs next to nothing, and no peer that has one counts as idle.
         """
         with trio.CancelScope() as scope:
             if len(self._present) >= MOST:

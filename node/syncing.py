@@ -23,7 +23,7 @@ MAX_WAITED = MAX_QUERY_IDS
 """Values that one `sync wait` may name: as many as one question to the members holds."""
 
 PACE_SECONDS = 0.1
-"""How often progress is told at most."""
+"""Progress is told once in this time at most."""
 
 LOOK_SECONDS = 1.0
 """How often members are asked again, if nothing happens by itself."""
@@ -80,7 +80,7 @@ def _need_mesh(mesh: Mesh | None) -> Mesh:
 
 
 async def _wait_all(mesh: Mesh, verb: WaitSync) -> AsyncGenerator[Result, None]:
-    """Until the node is done with everybody, and enough are there to hold copies."""
+    """Wait until the node is done with everybody, and enough are there to hold copies."""
     members = max(verb.min_copies, mesh.sync_state().min_copies, 2) - 1
     deadline = trio.current_time() + verb.timeout_seconds
     while True:
@@ -105,7 +105,7 @@ async def _wait_all(mesh: Mesh, verb: WaitSync) -> AsyncGenerator[Result, None]:
 class ValuesProgress:
     """How far a wait for single values is: `held` of the `wanted` are here.
 
-    `copied` of them are on `min_copies` nodes; `copies` is how many hold the rarest.
+    `copied` of them are on `min_copies` nodes; `copies` is how many nodes hold the rarest.
     """
 
     wanted: int
@@ -162,7 +162,7 @@ def _named_ids(texts: Sequence[str]) -> list[RawCoId]:
 
 
 async def _find(host: SyncHost, mesh: Mesh | None, ids: Sequence[RawCoId]) -> None:
-    """Have what is nowhere here brought over. Raises: VerbError for what is nowhere at all."""
+    """Bring over what is not here at all. Raises: VerbError for what is nowhere else either."""
     states = await _states(host, ids)
     unknown = [co_id for co_id in ids if not states[co_id].header]
     if unknown and mesh is not None:

@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """Of an earlier run: nodes of the table, and keys with the nodes that led to them."""
+    """What an earlier run left: nodes of the table, and keys with the nodes that led to them."""
 
     nodes: tuple[Address, ...] = ()
     peers: Mapping[bytes, tuple[Address, ...]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Remembered:
 
     @classmethod
     def load(cls, path: Path) -> Remembered:
-        """Nothing when there is no file, or none that makes sense: it is only a help."""
+        """Nothing when the file is missing or makes no sense: it is only a help."""
         try:
             document = json.loads(path.read_text())
             nodes = _parse(document["nodes"][:MAX_NODES])
@@ -65,7 +65,7 @@ class Remembered:
 
 @asynccontextmanager
 async def open_table(config: Config) -> AsyncIterator[tuple[HyperDht, Remembered] | None]:
-    """Take part in the table until the body ends, if it is wanted; then remember.
+    """Take part in the table until the body ends, if that is wanted; then save what was learned.
 
     Nobody waits for it: a node starts as fast without a network as with one.
 

@@ -63,7 +63,7 @@ class BlockTally:
     ) -> tuple[CoreStatus, ...]:
         """The open cores, own ones first.
 
-        By key, `names` is what we call a core, `members` what the node is called that writes it.
+        By key, `names` is what we call a core, `members` what the node that writes it is called.
         """
         self.look()
         statuses = []

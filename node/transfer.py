@@ -5,8 +5,8 @@ against its signature, dependencies first. What the node has already is passed o
 that broke off goes on where it stopped, and a second one brings only what came since. The file is
 not changed; a server may have it open.
 
-**Export** writes what was verified when it came in. Into a file that is there it writes what is
-missing there.
+**Export** writes what was verified when it came in. Into an existing file it writes what is missing
+there.
 
 Both tell how far they are about twice a second, name each value that cannot be moved, and go on:
 
@@ -69,7 +69,7 @@ class Transferred:
     refused: int = 0
     damaged: int = 0
     waiting: int = 0
-    """For an account or a group that is neither in the file nor here."""
+    """They depend on an account or a group that is neither in the file nor here."""
 
     @property
     def done(self) -> int:
@@ -154,7 +154,7 @@ async def _import(
 
 
 class _Importer:
-    """Hands values to the engine, many at a time, and keeps the books."""
+    """Hands values to the engine, many at a time, and counts what becomes of them."""
 
     def __init__(self, door: TransferDoor, reader: SqliteReader, counts: Transferred) -> None:
         self._door = door
@@ -163,12 +163,12 @@ class _Importer:
         self._pieces: list[Content] = []
         self._size = 0
         self._batch: dict[RawCoId, bool] = {}
-        """Values of which pieces wait to be handed in, and whether those are their last ones."""
+        """Values whose pieces wait to be handed in, and whether those are their last ones."""
         self._failed: set[RawCoId] = set()
         self._results: list[Result] = []
 
     def take_results(self) -> list[Result]:
-        """What is to be told about single values since this was last asked."""
+        """What is to be told about single values since the last call."""
         results, self._results = self._results, []
         return results
 
@@ -230,7 +230,7 @@ class _Importer:
 
 
 def _in_order(reader: SqliteReader) -> Iterator[tuple[RawCoId, StoredValue | CorruptStore]]:
-    """Every value of the file once, behind those that it depends on."""
+    """Every value of the file once, after those that it depends on."""
     early: set[RawCoId] = set()
     """Values that came before their turn, since others depend on them."""
     after = ""

@@ -114,7 +114,7 @@ async def _describe_value(store: CoValueStore, co_id: RawCoId) -> Result:
 
 
 def _describe_fork(fork: SessionFork) -> Result:
-    """All that somebody needs who has the session up to the fork, to check it offline."""
+    """All that is needed to check a fork offline, besides the session up to it."""
     return {
         "id": fork.co_id,
         "session": fork.session_id,

@@ -1,8 +1,8 @@
 """What can be asked of a node or of its data directory, and how it may end.
 
 Each verb is a record: the command line fills it in, the admin API carries it as JSON, and
-`node.logs` or the running node carries it out. Whoever does answers with JSON-ready objects, one
-or many. Bytes in results are text where they are UTF-8, else base64; `encoding` says which.
+`node.logs` or the running node carries it out. The answer is JSON-ready objects, one or many. Bytes
+in results are text where they are printable UTF-8, else base64; `encoding` says which.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MAX_REQUEST_BYTES = 64 * 2**20
 """A block or a value is given on a command line or in a file."""
 
 MAX_USES = 1_000_000
-"""Of one ticket; more is any number."""
+"""Uses of one ticket; more is any number."""
 
 MAX_EXPIRES_SECONDS = 1e11
-"""Three thousand years: an end that a date can be told of."""
+"""Three thousand years: an end that still has a date."""
 
 
 class ExitCode(IntEnum):
@@ -118,9 +118,9 @@ class CoreClear(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CoreRecover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Let a core take more again of which the newest blocks may be lost.
+    """Let a core whose newest blocks may be lost take more again.
 
-    When its peers know no more than is here; `alone` says that nobody else ever had it.
+    Waits until its peers know no more than is here; `alone` says that nobody else ever had it.
     """
 
     core: str
@@ -190,7 +190,7 @@ class BackUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListForks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sessions and cores of which their author signed two histories, with the evidence."""
+    """Sessions and cores whose author signed two histories, with the evidence."""
 
 
 class PeerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -239,7 +239,7 @@ class AddMirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RemoveMirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Keep it no longer; by key or name."""
+    """Stop keeping a mirror, by its key or name."""
 
     mirror: str
 
@@ -280,9 +280,9 @@ class MeshInvite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MeshRevoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Shut out a member (id, the beginning of one, or its name), or who came with a ticket.
+    """Shut out a member (id, the beginning of one, or its name), or those who bear a ticket.
 
-    With `cascade` also whom it let in, if it is an admin.
+    With `cascade`, what the member signed as an admin counts no longer.
     """
 
     subject: str
@@ -388,7 +388,7 @@ def decode_verb(path: str, body: bytes) -> PostedVerb:
 
 
 def encode_bytes(name: str, data: bytes) -> dict[str, str]:
-    """`{name: text, "encoding": "utf-8"}`, or base64 for what is no printable text."""
+    """`{name: text, "encoding": "utf-8"}`, or base64 for what is not printable text."""
     try:
         text = data.decode()
         if all(character.isprintable() or character in "\t\r\n" for character in text):
@@ -413,5 +413,5 @@ def decode_bytes(name: str, result: Result) -> bytes:
 def check_size(request: bytes | bytearray) -> None:
     """Raises: VerbError for more than a node reads."""
     if len(request) > MAX_REQUEST_BYTES:
-        text = f"more than {MAX_REQUEST_BYTES} bytes in one request: give it less at once"
+        text = f"more than {MAX_REQUEST_BYTES} bytes in one request: send less at once"
         raise VerbError(ExitCode.USAGE, text)

@@ -221,7 +221,7 @@ async def test_a_host_that_cannot_be_is_a_mistake_in_the_configuration(
     tmp_path: Path, option: str
 ) -> None:
     for host in ("a..b", "x" * 64, "\N{SNOWMAN}"):
-        with pytest.raises(ConfigError, match=f"--{option} {host}:80: .* can be no host"):
+        with pytest.raises(ConfigError, match=f"--{option} {host}:80: .* cannot be a host"):
             async with open_node(config(tmp_path, **{option: f"{host}:80"})):
                 pass
 

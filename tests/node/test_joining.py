@@ -105,7 +105,7 @@ def test_whether_a_mesh_is_encrypted_is_decided_when_it_is_founded() -> None:
     assert choose_encrypted(founded, []) == founded
     assert choose(founded, []) == founded
     for stored, joins in ((MESH, []), (None, [TICKET])):
-        with pytest.raises(ConfigError, match="stays as it is"):
+        with pytest.raises(ConfigError, match="never changes"):
             choose_encrypted(stored, joins)
 
 
