@@ -17,11 +17,11 @@
 | `judgment`, `foresight`                             | is it what its author signed?             |
 | `rights`, `appeals`, `group_reading`                | may the author do that?                   |
 | `gatekeeper`, `admission`                           | does the operator let it in?              |
-| `hazardous_values`, `withholding`                   | content at which clients stop             |
+| `hazardous_values`, `withholding`                   | content that stops clients                |
 | `signature_checks`, `signature_worker`              | checking signatures in another process    |
 | `commits`, `committer`, `change_feed`               | storing, and who hears of it              |
 | `receipts`, `room`                                  | what became of it; is there room?         |
-| `asking`, `claims`, `searches`                      | what is lacking, and who is asked for it  |
+| `asking`, `claims`, `searches`                      | what is missing, and who is asked for it  |
 | `offers`, `reconcile`, `store_reader`               | what clients are sent                     |
 | `cut_streams`, `cut_streams_file`, `stream_journal` | downloads that broke off                  |
 | `copies`                                            | waiting until other nodes have it, too    |

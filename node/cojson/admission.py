@@ -1,6 +1,6 @@
 """Carrying out a gatekeeper's rulings: what it refuses is taken out of a delivery.
 
-The parts that are left go on as if they had come alone; what was taken out is told to the log.
+The parts that are left go on as if they had come alone; what was taken out is logged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Admission:
     def screen(
         self, delivery: Delivery, entry: ValueEntry, out: list[Output]
     ) -> tuple[Delivery, str | None]:
-        """What is left of a delivery by its claims, and why nothing is if that is so."""
+        """What is left of a delivery, judged by what it claims; and if nothing is, why."""
         if self._access is None:
             return delivery, None
         content, sender = delivery.content, delivery.sender
@@ -46,7 +46,7 @@ class Admission:
             left = {key: part for key, part in content.new.items() if key not in ruling.sessions}
             until = content.expect_until
             if until is not None:
-                # What does not count will not come.
+                # A refused session will not come.
                 until = {key: count for key, count in until.items() if key not in ruling.sessions}
             delivery = replace(delivery, content=replace(content, new=left, expect_until=until))
         return delivery, ruling.value

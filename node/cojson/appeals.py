@@ -1,8 +1,8 @@
 """Content that was refused because its author lacked a right, to be judged again.
 
 Roles are a function of all transactions of a group, and those may come late: from another node,
-or from a device that was offline. When a group that was consulted grows, what was refused for
-its sake is judged again; nobody has to send it twice.
+or from a device that was offline. When a group that was consulted grows, what was refused
+because of it is judged again; nobody has to send it twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_BYTES = 4 * 1024 * 1024
 """Refused content kept; beyond it the oldest is forgotten, and has to be sent again."""
 
 MAX_PER_GROUP = 64
-"""Kept for the sake of one group: each is verified again when that group changes a role."""
+"""Kept because of one group: each is verified again when that group changes a role."""
 
 _Key = tuple[RawCoId, frozenset[CoSessionId]]
 
@@ -37,9 +37,9 @@ class Appeals:
         return len(self._deliveries)
 
     def add(self, delivery: Delivery, groups: Iterable[RawCoId]) -> bool:
-        """Keep it until one of these groups grows; the same sessions once, the latest.
+        """Keep it until one of these groups grows; of the same sessions only the latest.
 
-        Its receipt was told, or will be, without it. False when it is too large to be kept.
+        Its receipt does not wait for that. False when it is too large to be kept.
         """
         key = (delivery.content.co_id, frozenset(delivery.content.new))
         self._drop(key)

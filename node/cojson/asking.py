@@ -1,14 +1,14 @@
 """Asking for what content waits for: the client that sent it, or the mesh where a member did.
 
-All that content waits for is asked for when it is set aside: each in its turn would be a round
+All that content waits for is asked for when it is set aside: in turn, each would cost a round
 trip. Each value is asked for once, and again when the client has said that it does not have it
-and more content comes that needs it. What it sends may be refused, for reasons that pass (damage
-on our disk, a quota, a right that others give) or not: it is *put off*, and asked for again after
-some rounds of a few seconds, each time after twice as many. So what can come does in the end, and
-who always sends the same bad content is asked for it a few times, then hardly ever.
+and more content comes that needs it. What a client sends may be refused, for reasons that pass
+(damage on our disk, a quota, a right that others give) or not: the value is *put off*, and asked
+for again after some rounds of a few seconds, each time after twice as many. So what can come does
+in the end, and a client that always sends the same bad content is soon hardly ever asked for it.
 
 What was lost because of damage on our disk is put off, too, though nothing waits for it: the client
-takes it for sent, and is not going to send it again by itself.
+takes it for sent, and will not send it again by itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING
 
 ROUND_SECONDS = 5.0
-"""After so long what was put off may be asked for, or after twice as long."""
+"""The length of a round; what was put off is first asked for after one or two of them."""
 
 MAX_ASKED_AHEAD = 1024
 """Values that one client is asked for at a time before anything waits for them.
@@ -37,16 +37,16 @@ Also those that are looked for in the mesh for one content.
 """
 
 MAX_PUT_OFF = 1024
-"""Values that are remembered for one client; of others it is told when it connects again."""
+"""Values that are remembered for one client; others come up when it connects again."""
 
 MAX_ASKED_AGAIN = 64
-"""Of them in one round."""
+"""Values that one client is asked for again in one round."""
 
 MAX_LOOKED_AT = 8192
-"""Of all clients in one round; the others come first in the next one."""
+"""Values put off by all clients looked at in one round; other clients come first in the next."""
 
 MAX_ROUNDS = 1024
-"""Between two questions: more than an hour."""
+"""Rounds between two questions at most: more than an hour."""
 
 
 class Asking:
@@ -55,9 +55,9 @@ class Asking:
     def __init__(self, state: EngineState) -> None:
         self._state = state
         self.round = 0
-        """How many have begun."""
+        """Rounds that have begun."""
         self._clients: dict[PeerView, None] = {}
-        """Those of which something was put off, the one looked at longest ago first."""
+        """Those with values put off, the one looked at longest ago first."""
 
     def ask(self, co_id: RawCoId, sender: PeerView, out: list[Output]) -> None:
         """Ask for a value that is not here, unless that was done or is put off."""
@@ -66,14 +66,14 @@ class Asking:
             out.append(Send(sender.peer_id, Load(co_id, NOTHING)))
 
     def ask_ahead(self, delivery: Delivery, out: list[Output]) -> None:
-        """Ask for all that is not here of what this will wait for next, too: once for each.
+        """Ask at once for all that this content will wait for and that is not here.
 
-        What a client sent it must have, what members have is looked for among all of them.
+        A client must have what its content needs; for content of a member, the mesh is asked.
         """
         if delivery.sender is None and not self._state.has_mesh:
             return
         needed = delivery.needed
-        if needed is None:  # a further piece, of which nothing but the accounts can be told
+        if needed is None:  # a further piece, which shows nothing but the accounts
             self._ask_some(session_dependencies(delivery.content.new), delivery, out)
         elif len(needed) <= delivery.next_ahead:
             left = len(needed) - self._ask_some(needed, delivery, out)
@@ -117,14 +117,14 @@ class Asking:
             self._state.find(co_id, out)
 
     def told(self, co_id: RawCoId, peer: PeerView) -> None:
-        """It has said what it holds of this, perhaps nothing."""
+        """The client has said what it holds of this, perhaps nothing."""
         peer.asked.discard(co_id)
         put_off = peer.put_off.get(co_id)
-        if put_off is not None and not put_off.is_lost:  # that it has, and does not send by itself
+        if put_off is not None and not put_off.is_lost:  # a lost one is not sent by itself
             del peer.put_off[co_id]
 
     def refused(self, co_id: RawCoId, peer: PeerView, *, is_damaged: bool) -> None:
-        """What it sent of this was refused, or lost since what is stored of it `is_damaged`."""
+        """What the client sent of this was refused, or lost: what is stored `is_damaged`."""
         if co_id in peer.asked or is_damaged:
             peer.asked.discard(co_id)
             self.put_off(co_id, peer, is_lost=is_damaged)
@@ -160,7 +160,7 @@ class Asking:
 
     def _ask_due(self, peer: PeerView, out: list[Output]) -> None:
         if peer.unsettled_bytes:
-            return  # it may be on its way
+            return  # what is asked for may be on its way
         due = (
             co_id
             for co_id, put_off in peer.put_off.items()

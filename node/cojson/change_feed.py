@@ -11,13 +11,13 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts, merge_counts
 
 MAX_CHANGED_VALUES = 65_536
-"""Values that may wait; beyond them the oldest is left out, as after an absence."""
+"""Values that may wait; beyond them the oldest is left out, for comparison to find."""
 
 Change = tuple[RawCoId, Mapping[CoSessionId, int]]
 
 
 class ChangeFeeds:
-    """All that were opened: each is told of what moves from then on."""
+    """All feeds that were opened: each is told of what moves from then on."""
 
     def __init__(self) -> None:
         self._feeds: list[ChangeFeed] = []
@@ -33,7 +33,7 @@ class ChangeFeeds:
 
 
 class ChangeFeed:
-    """(id, counts of the sessions that moved), oldest first; each goes to one who receives."""
+    """(id, counts of the sessions that moved), oldest first; each goes to one receiver."""
 
     def __init__(self) -> None:
         self.left_out = 0
@@ -50,7 +50,7 @@ class ChangeFeed:
 
     async def _wait_filled(self) -> None:
         while not self._changes:
-            if self._filled.is_set():  # else others wait for this very one
+            if self._filled.is_set():  # else others wait for this event
                 self._filled = trio.Event()
             await self._filled.wait()
 

@@ -3,11 +3,11 @@
 A client takes what it once sent, and what it was served, for what this node holds. After a restore
 from a backup that is more than is here, and a `known` that says so changes nothing: cojson merges
 it into what it believes already. So a client that claims more than is here, and has nothing else to
-say, is asked for the rest with a `load`: that counts as it is, and reaches also what the client has
-on its own disk only, of which a correction would be ignored.
+say, is asked for the rest with a `load`: that counts as it stands, and also reaches what the client
+has on its own disk only, for which a correction would be ignored.
 
 Each client is asked for each value once, and never for one of which content was refused: it would
-send that again and again. Nobody is asked for what is on its way, or while another was just asked.
+send that again and again. Nobody is asked for what is on its way, or what another was just asked.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ MAX_ASKED_AT_ONCE = 256
 """Values for which one client is asked at a time."""
 
 MAX_ASKED_OF_ALL = 4096
-"""Values for which all clients together are."""
+"""Values for which all clients together are asked at a time."""
 
 MAX_COUNTERS_AT_ONCE = 4096
-"""Session counters in what one client is asked at a time, about 400 KB, or one value."""
+"""Session counters in what one client is asked at a time, about 400 KB; one value may have more."""
 
 
 class Claims:
@@ -41,10 +41,10 @@ class Claims:
     def __init__(self, state: EngineState) -> None:
         self._state = state
         self._asked: dict[RawCoId, PeerView] = {}
-        """Who was just asked for a value: until it was listened to for a while more."""
+        """The client just asked for each value, until it was listened to for a while more."""
 
     def note(self, peer: PeerView, entry: ValueEntry, view: ValueView) -> None:
-        """The client has said what it holds. Of a value that is being read, say so again then."""
+        """The client has said what it holds. If the value is being read, note it again after."""
         if self._is_met(entry, view):
             if peer.claims:
                 peer.claims.pop(entry.co_id, None)
@@ -61,7 +61,7 @@ class Claims:
         peer.whiles += 1
 
     def forget(self, peer: PeerView) -> None:
-        """It had its time, or has gone: others may be asked."""
+        """The client had its time, or has gone: others may be asked."""
         for co_id in peer.just_asked:
             del self._asked[co_id]
         peer.just_asked.clear()
@@ -84,7 +84,7 @@ class Claims:
 
     @staticmethod
     def _is_met(entry: ValueEntry, view: ValueView) -> bool:
-        """Whether it is here, or is not to be asked for."""
+        """Whether what the client claims is here, or is not to be asked for."""
         return (
             entry.durable.covers(view.real)
             or not view.may_be_asked

@@ -29,7 +29,7 @@ CONTENT_COST = 4
 """Cheap operations that one content message is worth, most of it checking its signature."""
 
 SESSIONS_COST = 50
-"""Sessions in a known state that are one cheap operation more: 4 KB of an answer."""
+"""Sessions in a known state that cost one more cheap operation: 4 KB of an answer."""
 
 READ_COST = 8
 """Cheap operations that reading one value is worth."""
@@ -99,7 +99,7 @@ class ContentSource:
     async def _read_lines(
         self, peer_id: str, co_id: RawCoId, wanted: Pull
     ) -> tuple[list[str], bool] | After:
-        """The same from the store, a few pieces at a time."""
+        """Lines from the store, a few pieces at a time."""
         try:
             loaded = await self._store.load(co_id, wanted.known, SERVE_BYTES)
             pieces, withheld = self.withholding.screen(loaded.pieces)
@@ -114,7 +114,7 @@ class ContentSource:
                 self._engine.cut_streams.begin(co_id, content.expect_until)
             self._engine.sent(peer_id, co_id, content.known_state, content.expect_until)
         if withheld:
-            # Or it would be sent again and again.
+            # What is withheld counts as sent, or it would be read again and again.
             passed = {key: count for key, count in held.sessions.items() if key in withheld}
             self._engine.sent(peer_id, co_id, KnownState(True, passed))
             if not pieces and (said := self._screen(peer_id, Known(co_id, held))) is not None:
@@ -127,7 +127,7 @@ class ContentSource:
         return held or (NOTHING if value is None else value.known_state)
 
     async def _read_line(self, co_id: RawCoId, held: KnownState) -> Line | None:
-        """All of a short value; None for another, and for what is damaged or withheld."""
+        """All of a short value; None for a long one, and for what is damaged or withheld."""
         try:
             text = await self._store.load_text(co_id)
         except CorruptStore:
@@ -184,11 +184,11 @@ class ClientLink:
 
     @property
     def has_claims(self) -> bool:
-        """Whether it may have what is not here: say then how long it was listened to."""
+        """Whether the client may have what is not here: then call `listened` now and then."""
         return self._inlet.has_claims(self.peer_id)
 
     async def listened(self, *, is_quiet: bool) -> None:
-        """A while of some seconds has passed in which it might have sent what it claims.
+        """Some seconds have passed in which the client might have sent what it claims.
 
         Waits while many answers to it are unsent. Cancel: nothing is lost.
         """
@@ -198,7 +198,7 @@ class ClientLink:
     async def wait_found(self, co_id: RawCoId) -> bool:
         """Ask as a client does, so that dependencies are found too; whether it is here now.
 
-        Cancel: it may be asked for all the same.
+        Cancel: the value may still be looked for.
         """
         await self.receive([Load(co_id, NOTHING)])
         while True:

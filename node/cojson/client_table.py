@@ -94,17 +94,17 @@ class ClientTable:
     # When there is no room.
 
     def owe_room(self, peer_id: str) -> None:
-        """There was none for what it sent: it is to come again once there is."""
+        """There was no room for what this client sent: it is to connect again once there is."""
         self._outboxes[peer_id].is_owed_room = True
 
     def end_owed(self) -> None:
-        """There is room again: whoever sent something meanwhile is to come again."""
+        """There is room again: clients that sent something meanwhile are to connect again."""
         for outbox in self._outboxes.values():
             if outbox.is_owed_room:
                 outbox.end("there was no room for what it sent, and now there is")
 
     def end_refused(self, reason: str) -> None:
-        """What was refused may be taken now: whose content it was is to come again."""
+        """What was refused may be taken now: the clients that sent it are to connect again."""
         for outbox in self._outboxes.values():
             if outbox.refusals:
                 outbox.end(reason)

@@ -43,7 +43,7 @@ class Commits:
         """These are durable: acknowledge, offer and announce them."""
         changed, settled = self._take(tickets)
         for entry, counts, _ in changed.values():
-            # Never less than it was: there is no use in looking whether it is more.
+            # Never less than before, so there is no need to compare.
             reached: SessionCounts = merge_counts(dict(entry.durable.sessions), counts)
             if entry.is_tombstone:
                 reached = only_deletions(reached)

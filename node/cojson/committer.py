@@ -58,7 +58,7 @@ class Committer:
         self.messages_lost = 0
         """Damage kept them from being stored."""
         self._added = self._done = 0
-        """Messages ever, and those of them that are durable."""
+        """Messages ever added, and those of them that are durable or lost."""
         self._progress = trio.lowlevel.ParkingLot()
 
     def add(self, store: Store) -> None:
@@ -107,7 +107,7 @@ class Committer:
             await trio.lowlevel.checkpoint()
 
     async def _store_each(self, stores: Sequence[Store]) -> list[Store]:
-        """One after the other, as damage keeps some of them from being stored; those that are."""
+        """Store one after the other, since damage stops some of them; returns the durable ones."""
         durable: list[Store] = []
         lost: list[Store] = []
         lost_ids: set[RawCoId] = set()
@@ -120,7 +120,7 @@ class Committer:
                 _log.error("cannot store", co_id=co_id, error=str(error))
                 lost_ids.add(co_id)
             (lost if co_id in lost_ids else durable).append(store)
-        # What was added of them since would leave a gap.
+        # What was added to these values since would leave a gap.
         for store, size in [item for item in self._waiting if _is_lost_with(item[0], lost_ids)]:
             self._waiting.remove((store, size))
             self._done += 1
@@ -153,7 +153,7 @@ class Committer:
 
 
 def _is_lost_with(store: Store, lost_ids: set[RawCoId]) -> bool:
-    """Whether it goes with these values: then so does all of its own that follows."""
+    """Whether it is lost with these values; then so is all that follows of its own."""
     co_id = store.append.co_id
     if not lost_ids.isdisjoint(store.rests_on):
         lost_ids.add(co_id)

@@ -22,7 +22,7 @@ from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from node.covalue.known_state import KnownState, SessionCounts, merge_counts
 
 MAX_HELD_BACK = 500_000
-"""Acknowledgements held back in all (about 300 MB); whose would be one more is sent away."""
+"""Acknowledgements held back in all (about 300 MB); the client of one more is sent away."""
 
 
 class CopyLedger:
@@ -82,7 +82,7 @@ class CopyLedger:
 
 
 def needed_copies(known: KnownState, durable: KnownState | None) -> KnownState:
-    """What of `known` others must hold; of a deleted value its tombstone is all that anybody does.
+    """What of `known` others must hold: of a deleted value the tombstone, all that anybody does.
 
     `durable` is what is stored here; None if that is not known: a client is told of a deletion only
     where there is one.
@@ -118,13 +118,13 @@ class CopyGate:
         return self._count
 
     def exempt(self, peer_id: str) -> None:
-        """That one is the node itself."""
+        """The client is the node itself."""
         self._exempt.add(peer_id)
 
     def screen(
         self, peer_id: str, message: Message, durable: KnownState | None, claimed: KnownState
     ) -> Message | Overdue | None:
-        """What a client is told now in place of this; None is nothing.
+        """What a client is told now in place of this; None: nothing.
 
         `durable` is what is stored here of the value that it is about; None if that is not known.
         `claimed` is what the client has of it, as far as it has said so.
@@ -156,7 +156,7 @@ class CopyGate:
         return Known(co_id, capped, message.is_correction)
 
     def due(self, co_id: RawCoId, durable: KnownState | None) -> list[tuple[str, Known]]:
-        """Members were found to hold more of it: who is told what because of that."""
+        """Members hold more of it now: which clients are told what because of that."""
         waiting = self._held_back.get(co_id)
         if not waiting:
             return []

@@ -23,7 +23,7 @@ MAX_COUNTERS = 50_000
 
 
 class Journal(Protocol):
-    """Who keeps in mind what a crash would cut."""
+    """Remembers what a crash would cut."""
 
     def begin(self, co_id: RawCoId, announced: SessionCounts) -> None:
         """A client is about to be told of so much."""
@@ -31,7 +31,7 @@ class Journal(Protocol):
 
 
 class CutStreams:
-    """What was announced of each, for whoever claims just that."""
+    """What was announced of each value, to doubt clients that claim just that."""
 
     def __init__(self, max_counters: int = MAX_COUNTERS) -> None:
         self.journal: Journal | None = None
@@ -51,8 +51,8 @@ class CutStreams:
 
     def note(self, co_id: RawCoId, announced: SessionCounts) -> None:
         """A client that was told of so much has gone, and had not said that it has it."""
-        # Another client may have been told of other sessions of it, or of more. Who was told of
-        # less is sent what lies beyond, finds the gap, and says so.
+        # Another client may have been told of other sessions of it, or of more. One that was told
+        # of less is sent what lies beyond, finds the gap, and says so.
         merged = dict(self._announced.get(co_id, {}))
         for session_id, count in announced.items():
             merged[session_id] = max(count, merged.get(session_id, 0))

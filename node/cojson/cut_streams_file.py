@@ -1,8 +1,8 @@
-"""[disk] The streams that clients had not got all of when a node stopped: `cut_streams.json`.
+"""[disk] The streams that clients had only a part of when a node stopped: `cut_streams.json`.
 
 A node that is stopped cuts all of them, and most clients come back to it. The file is written at
-each orderly stop, with what was remembered of earlier ones. There is none where no stream was ever
-cut. After a crash it is that of the stop before, and the journal beside it (`stream_journal.py`)
+each orderly stop, with what was remembered of earlier ones; where no stream was ever cut there is
+none. After a crash it is that of the stop before, and the journal beside it (`stream_journal.py`)
 has what was begun since.
 
 File format: {"version": 1, "values": {"co_z...": {"<session>": count, ...}, ...}}, oldest first; at
@@ -85,4 +85,4 @@ def _read(path: Path) -> Mapping[RawCoId, SessionCounts]:
                 return {RawCoId(co_id): session_counts(counts) for co_id, counts in values.items()}
     except (ValueError, RecursionError):
         pass
-    raise DecodeError("no cut streams", 0)
+    raise DecodeError("not cut streams", 0)

@@ -58,14 +58,14 @@ def _marked_id(transaction: Transaction) -> str | None:
         return None
     # A client may find a marker in there that was not judged, and take no more of the value.
     if len(meta) > _MAX_META_CHARACTERS or has_many_brackets(meta):
-        raise NotDeletable("a delete session of which the meta is too long, or nests too much")
+        raise NotDeletable("a delete session whose meta is too long, or nests too much")
     parsed = parse_json(meta)
     marked = parsed.get("deleted") if isinstance(parsed, dict) else None
     return marked if isinstance(marked, str) else None
 
 
 def only_deletions(counts: SessionCounts) -> dict[CoSessionId, int]:
-    """Of these sessions those that a tombstone keeps."""
+    """Those of these sessions that a tombstone keeps."""
     return {key: count for key, count in counts.items() if is_delete_session(key)}
 
 

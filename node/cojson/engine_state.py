@@ -37,7 +37,7 @@ class Commit:
 
 
 class EngineState:
-    """Changed by the engine, its intake and its offers; nobody else holds it."""
+    """Changed by the parts of the engine; nobody else holds it."""
 
     def __init__(
         self, memory_bytes: int, client_bytes: int, access: Gatekeeper | None = None
@@ -54,7 +54,7 @@ class EngineState:
         self.hazardous = HazardousValues()
         self.subscribers: dict[RawCoId, dict[PeerView, None]] = {}
         self.awaited: dict[RawCoId, None] = {}
-        """Values that content was set aside for and that are not here, nor anywhere yet perhaps."""
+        """Values that content was set aside for and that are not here, perhaps nowhere yet."""
         self.searching: dict[RawCoId, dict[PeerView, None]] = {}
         """Ids that the mesh was asked for, and the clients that wait for its answer."""
         self.commits: dict[int, Commit] = {}

@@ -1,8 +1,8 @@
 """[trio] Erasing deleted values in the background, one at a time, so that nobody waits long.
 
 A deletion is judged once more before anything is removed: transactions of its group may have
-come late. What is no deletion any more stays as it is, a tombstone with its content on the disk,
-and is looked at again the next time.
+come late. A value whose deletion is valid no more stays as it is, a tombstone with its content on
+the disk, and is looked at again the next time.
 
 Source: cojson 0.20.19 storage/DeletedCoValuesEraserScheduler.ts has the same pace.
 """
@@ -70,7 +70,7 @@ class Eraser:
     async def erase_pending(self) -> None:
         """One run over all that is pending now; gives the room back if that is due.
 
-        Cancel: as `run`.
+        Cancel: as for `run`.
         """
         for co_id in await self._store.pending_erasures():
             try:

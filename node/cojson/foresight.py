@@ -1,10 +1,10 @@
-"""What signatures content will be judged by, found out when it comes.
+"""The signatures that content will be judged by, found when it comes.
 
 Checking them is a third of the work of an upload, and needs nothing but a key, a hash and the
 signature itself: another process can do it before the content is judged (`signature_checks.py`).
 So each session's part is hashed onto the log that it seems to continue, in memory or in the
-messages before it. Where that turns out to be another (it was stored, and is read meanwhile; what
-came before was refused) the part is judged as if nothing had been foreseen: `Extension.fits`.
+messages before it. Where the log turns out to be another (it was stored, and is read meanwhile;
+what came before was refused) the part is judged as if nothing had been foreseen: `Extension.fits`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from node.covalue.ids import CoSessionId, RawCoId, is_account_id, session_owner
 from node.covalue.session_log import Extension, SessionLog
 
 Extensions = Mapping[CoSessionId, Extension]
-"""Of one content message: its parts, as far as they could be foreseen."""
+"""The parts of one content message, as far as they could be foreseen."""
 
 Check = tuple[Extension, bytes]
 """Whose signature is to be checked, and against which key."""
@@ -34,14 +34,14 @@ class Foresight:
     def __init__(self, values: ValueTable) -> None:
         self._values = values
         self._logs: dict[tuple[RawCoId, CoSessionId], SessionLog] = {}
-        """How far those get that earlier messages seem to continue; not verified."""
+        """Where earlier messages seem to leave each session; not verified."""
         self._keys: dict[RawCoId, bytes | None] = {}
-        """Of accounts, as their headers say, also of those that came just now."""
+        """Keys of accounts, as their headers say, also of those that came just now."""
         self.extensions: list[Extensions] = []
         """One for each message."""
         self.checks: list[Check] = []
         self.checks_within = [0]
-        """Of the first n messages so many."""
+        """At index n, how many checks the first n messages need."""
 
     def look_at(self, message: Message) -> None:
         """The next message: a third of the work of judging it, if it is content."""

@@ -2,7 +2,7 @@
 
 The engine has seen a part that does not fit what is stored. The stored transactions before it
 are hashed, the part after them: if its signature covers that, its author signed it, and where
-the two differ the session forks. A part that begins behind the place where they parted cannot be
+the two differ the session forks. A part that begins beyond the place where they parted cannot be
 told from a forgery; the whole session can.
 """
 
@@ -25,7 +25,7 @@ _READ_BYTES = 1024 * 1024
 
 
 class Verdict(Enum):
-    """What a part is, if it is no fork."""
+    """What a part is, if it is not a fork."""
 
     FORGED = auto()
     """Its author did not sign it, or it says what is stored."""
@@ -74,7 +74,7 @@ class _Comparison:
 
     def __init__(self, part: SessionContent) -> None:
         self.index: int | None = None
-        """Of the first transaction that is not the same, once there is one."""
+        """That of the first transaction that is not the same, once there is one."""
         self.ours: list[Transaction] = []
         """The stored ones from there on."""
         self._part = part

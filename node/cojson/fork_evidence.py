@@ -1,8 +1,8 @@
 """Judging evidence of a forked session that somebody else brings.
 
 Both halves are the author's if both signatures cover the transactions before the fork, which are
-not in the evidence: whoever judges it has to hold them. So there are three verdicts: who does not
-hold them cannot tell, and neither can who holds other ones, of yet another continuation.
+not in the evidence: whoever judges it has to hold them. So there are three verdicts: a node that
+does not hold them cannot tell, nor can one that holds others, of yet another continuation.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def judge_fork(store: CoValueStore, fork: SessionFork) -> EvidenceVerdict:
 
 
 async def as_kept_here(store: CoValueStore, fork: SessionFork) -> SessionFork:
-    """The same evidence with the half as `kept` that is stored here.
+    """The same evidence, with the half that is stored here as `kept`.
 
     Raises: CorruptStore.
     """
@@ -93,7 +93,7 @@ async def _find_key(store: CoValueStore, fork: SessionFork) -> bytes | None:
 
 
 async def _hash_before(store: CoValueStore, fork: SessionFork) -> RunningHash | None:
-    """Of the transactions before the fork; None when they are not all here."""
+    """The hash of the transactions before the fork; None when they are not all here."""
     value = await store.load_value(fork.co_id)
     stored = None if value is None else value.sessions.get(fork.session_id)
     if value is None or fork.index > (0 if stored is None else stored.count):

@@ -18,12 +18,12 @@ from node.errors import CorruptStore
 from swarm.io.tasks import Wakeup
 
 MAX_SUSPICIONS = 16
-"""Waiting to be looked into; a forger who sends more is not worth the reading."""
+"""Those that may wait; a forger who sends more is not worth the reading."""
 
 MAX_PENDING_BYTES = 16 * 1024 * 1024
 
 LOOK_SECONDS = 2.0
-"""Who asks what a suspicion is worth waits no longer for that to be known."""
+"""How long a caller that asks what a suspicion is worth waits at most."""
 
 AGAIN_SECONDS = 60.0
 """A session is not looked into twice within this: each time costs reading it."""
@@ -32,7 +32,7 @@ MAX_FORKS = 1024
 """Sessions of which evidence is kept (up to 2 MiB each); whoever forks more is known by then."""
 
 MAX_FORK_BYTES = 64 * 1024 * 1024
-"""Of all evidence: it is passed on from memory, and anybody can fork a session of their own."""
+"""All evidence: it is passed on from memory, and anybody can fork a session of their own."""
 
 _MAX_REMEMBERED = 4096
 _log = structlog.get_logger(__name__)
@@ -140,7 +140,7 @@ class ForkWatch:
                 pass
 
     def is_known(self, co_id: RawCoId, session_id: CoSessionId) -> bool:
-        """Whether evidence of this session is kept, or could not be kept any more."""
+        """Whether evidence of this session is kept, or there is no room for more."""
         is_full = len(self._forked) >= MAX_FORKS or self._bytes >= self._max_bytes
         return is_full or (co_id, session_id) in self._forked
 
@@ -162,7 +162,7 @@ class ForkWatch:
             self._bytes += fork.size
 
     async def wait_kept(self, more_than: int) -> None:
-        """Return when evidence of more than that many sessions is kept. Cancel: nothing."""
+        """Return when evidence of more sessions than that is kept. Cancel: nothing is changed."""
         while len(self._forked) <= more_than:
             await self._kept.park()
 
