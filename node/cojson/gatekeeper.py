@@ -1,9 +1,9 @@
-"""The seam between the sync engine and who decides what is taken: `node/access/` keeps it.
+"""The seam between the sync engine and `node/access/`, which decides what is taken.
 
 The engine knows who may *sign* what; a gatekeeper says what this node is *willing to hold*, and
 from whom. It is asked twice on a message's way, and told twice:
 
-    screen   before anything is waited for or verified: by claimed owners, the lists' turn
+    screen   before anything is waited for or verified: the lists' turn, by claimed owners
     judge    after the signatures were verified, before the commit: the quotas' turn
     stored   when it is durable, or `not_stored` when damage on the disk keeps it from that
     erased   when it is gone from the disk
@@ -26,7 +26,7 @@ from node.covalue.store import SessionAppend, SessionSize, ValueAppend
 class Origin:
     """Where a client's messages come from: its network address and the name of its token.
 
-    Empty text is not known: a client in this process has no address, and most have no token.
+    Empty where it is not known: a client in this process has no address, and most have no token.
     """
 
     address: str = ""

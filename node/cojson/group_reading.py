@@ -36,9 +36,9 @@ async def read_group(store: CoValueStore, co_id: RawCoId) -> GroupView | None:
 
 
 async def is_deletion_valid(store: CoValueStore, co_id: RawCoId) -> bool:
-    """Whether one of the delete sessions of a tombstone was its author's right.
+    """Whether the author of one of a tombstone's delete sessions had the right to delete.
 
-    Raises, Cancel: as `read_group`.
+    Raises, Cancel: as for `read_group`.
     """
     value = await store.load_value(co_id)
     if value is None or not value.is_deleted:

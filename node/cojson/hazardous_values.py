@@ -1,11 +1,11 @@
 """Values that no cojson client takes, since it stops at their headers, and what names them.
 
-A client that is sent one of these waits for that value, for ever: what it owns, or is the source
-of; a group of which it is a member or a parent; any value with a session that it signed.
+A client waits for such a value for ever when it is sent what the value owns, or is the source of;
+a group of which it is a member or a parent; any value with a session that it signed.
 
-New parts that do so are refused, whether the value is stored here or was refused before: else all
+New parts that name one are refused, whether that is stored here or was refused before: else all
 that is in a group would wait here, too. A stored one is known once it was read, which it is before
-anything that names it is served. Whoever asks for it is sent it: older clients take some of them.
+anything that names it is served. A client that asks for it is sent it: old ones take some of them.
 
 Source: cojson 0.20.19 sync.ts handleNewContent.
 """
@@ -26,14 +26,14 @@ from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 
 MAX_STORED = 65_536
-"""Values; none can be added any more, by whomever."""
+"""Values; nobody can add any more of them."""
 
 MAX_REFUSED = 4096
-"""Values, the last ones; what names another one waits for it, as it would for one that is lost."""
+"""The last values refused; what names an older one waits for it, as for one that is lost."""
 
 
 class HazardousValues:
-    """Of one node, as far as they were met."""
+    """Those that one node has met."""
 
     def __init__(self) -> None:
         self._stored: dict[RawCoId, str] = {}
@@ -48,11 +48,11 @@ class HazardousValues:
 
     @property
     def stored(self) -> Mapping[RawCoId, str]:
-        """Why clients do not take these, which are stored here."""
+        """Those that are stored here, and why clients do not take them."""
         return self._stored
 
     def note_stored(self, co_id: RawCoId, header: CoValueHeader) -> None:
-        """It was read: look at it, and once more when all that it belongs to was read."""
+        """A value was read: look at it, and once more when all that it belongs to was read."""
         if co_id not in self._stored and len(self._stored) < MAX_STORED:
             reason = self._reason(header)
             if reason is not None:

@@ -72,10 +72,10 @@ MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """Content of all clients that waits for an append; beyond it no client is read from."""
 
 MAX_TOGETHER = 256
-"""Messages of a client whose signatures another process checks: it has a start then."""
+"""Messages of a client taken at once where another process checks their signatures."""
 
 CONTENT_EIGHTHS = 3
-"""Of the budget; verified state may not have them, content may have all that state leaves."""
+"""Eighths of the budget withheld from verified state; content may have all that state leaves."""
 
 _log = structlog.get_logger(__name__)
 
@@ -100,7 +100,7 @@ class SyncHost:
             access=access,
         )
         self.cut_streams = self._engine.cut_streams
-        """What clients were promised that went before they had it."""
+        """What was promised to clients that left before they had it."""
         self._memory_seconds = options.memory_seconds
         self._eraser = (
             Eraser(store, partial(is_deletion_valid, store), access=access)
@@ -184,7 +184,7 @@ class SyncHost:
         return self._engine.subscribed_ids
 
     def wanted_ids(self) -> frozenset[RawCoId]:
-        """The same, and those that content of clients waits for: tell us when one arrives."""
+        """Those, and ids that content of clients waits for: tell us when one arrives."""
         return self._engine.wanted_ids
 
     def is_subscribed(self, co_id: RawCoId) -> bool:
@@ -231,7 +231,7 @@ class SyncHost:
     async def load(self, co_id: RawCoId) -> LoadReport | None:
         """Load one value, from the mesh if it is not stored here; None when it is nowhere.
 
-        From the mesh it is there as a whole, as far as the members have it, when this returns.
+        A value of the mesh is here as a whole, as far as members have it, when this returns.
 
         Raises: CorruptStore.
         Cancel: the value may be stored all the same.
@@ -303,7 +303,7 @@ class SyncHost:
         return self._access.received(origin, size, messages, trio.current_time())
 
     def count_bad_lines(self, count: int) -> None:
-        """Lines of some client that were no messages."""
+        """Lines of some client that were not messages."""
         self._bad_lines += count
 
     @property
@@ -351,7 +351,7 @@ class SyncHost:
             await self._committed.park()
 
     def end_refused(self, reason: str) -> None:
-        """What was refused may be taken now: clients that sent it are to come again."""
+        """What was refused may be taken now: clients that sent it are to connect again."""
         self._clients.end_refused(reason)
 
     def has_claims(self, peer_id: str) -> bool:
@@ -437,7 +437,7 @@ class SyncHost:
         self._carry_out(self._engine.not_stored([store.ticket for store in stores]))
 
     async def _mind_room(self, room: Room) -> None:
-        """Take nothing in while there is no room; clients that sent something are to come again."""
+        """Take nothing in while there is no room; then end the clients that sent something."""
         while True:
             self._is_full = not room.is_open
             self._committed.unpark_all()
@@ -446,7 +446,7 @@ class SyncHost:
             await room.wait_changed()
 
     def _share_memory(self) -> None:
-        """What verified state does not take of the budget, content may have."""
+        """Content may have what verified state leaves of the budget."""
         least = self._memory_bytes * CONTENT_EIGHTHS // 8
         self._recent.allow(max(least, self._memory_bytes - self._engine.state_bytes))
 
@@ -472,7 +472,7 @@ class SyncHost:
                 await trio.lowlevel.checkpoint()
 
     async def _ask_again_forever(self) -> None:
-        """Clients are asked for what could not be taken when they sent it."""
+        """Ask clients for what could not be taken when they sent it."""
         while True:
             await trio.sleep(ROUND_SECONDS)
             self._carry_out([] if self._is_full else self._engine.ask_again())
@@ -491,7 +491,7 @@ async def open_sync_host(
 ) -> AsyncIterator[SyncHost]:
     """Run the engine of a node over `store` until the block ends; `access` says what is taken.
 
-    With a `room` that somebody opens again, a failing disk is waited for; else it is raised.
+    With a `room` that somebody opens again, a failing disk is waited for; else its error is raised.
     """
     host = SyncHost(store, options or HostOptions(), access=access, room=room)
     async with open_background_nursery() as nursery:

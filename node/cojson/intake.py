@@ -1,7 +1,7 @@
 """The way of one content message from its arrival to its commit.
 
 It may have to wait twice: for the store (verified state, a running hash) and for a value that
-it depends on, which is asked of the sender and of the mesh. What is refused leaves nothing.
+it depends on, for which the sender and the mesh are asked. What is refused leaves nothing.
 
 Source: cojson 0.20.19 sync.ts handleNewContent.
 """
@@ -94,7 +94,7 @@ class Intake:
         self._judge_parts(entry, header, delivery, out)
 
     def _fault(self, header: CoValueHeader, delivery: Delivery) -> str | None:
-        """Why the value cannot begin so, or must not; a holder of one that must not is no liar."""
+        """Why the value cannot begin so, or must not; only the first is held against its sender."""
         co_id = delivery.content.co_id
         if not header.has_id(co_id):
             delivery.doubtful = frozenset()
@@ -107,7 +107,7 @@ class Intake:
     def _judge_parts(
         self, entry: ValueEntry, header: CoValueHeader, delivery: Delivery, out: list[Output]
     ) -> None:
-        """Everything that this depends on is here: verify what continues what is here."""
+        """All that this depends on is here: verify the parts that continue what is stored."""
         co_id = entry.co_id
         if header.is_account:  # it may have sessions of its own, beside those of its agent
             delivery.cleared[co_id] = header.account_public_key
@@ -203,7 +203,7 @@ class Intake:
         delivery: Delivery,
         out: list[Output],
     ) -> RawCoId | None:
-        """The first dependency that is not here; what content of this value waits for already."""
+        """The first dependency that is not here, or what content of the value waits for already."""
         content = delivery.content
         co_id = content.co_id
         first = self._state.room.awaited_by(co_id, delivery.sender)
@@ -245,7 +245,7 @@ class Intake:
         if is_kept:
             self._asking.ask_ahead(delivery, out)
         if phase is Phase.LOADING and is_kept and delivery.receipt is not None:
-            return  # it may be on our disk: whoever waits for the receipt waits for that
+            return  # it may be on our disk: the receipt is told once that is known
         self.settle(delivery, out, is_waiting=True)
         sender = delivery.sender
         if phase is Phase.ABSENT:
@@ -254,15 +254,15 @@ class Intake:
             self._asking.put_off(dependency, sender)
 
     def is_absent(self, co_id: RawCoId, out: list[Output]) -> None:
-        """The store does not have this value: whoever sent what waits for it is asked."""
-        if not self._state.room.is_awaited(co_id):  # as nearly all that clients bring
+        """The store does not have this value: ask whoever sent what waits for it."""
+        if not self._state.room.is_awaited(co_id):  # like nearly all that clients bring
             return
         for sender in self._state.room.senders(co_id):
             self.ask_for(co_id, sender, out)
         self._wait_for_others(co_id, out)
 
     def is_damaged(self, co_id: RawCoId, out: list[Output]) -> None:
-        """The store cannot read this value: it is asked later, and then the sender perhaps."""
+        """The store cannot read this value: ask it again later, and then the senders perhaps."""
         for sender in self._state.room.senders(co_id):
             if sender is not None:
                 self._asking.put_off(co_id, sender)
@@ -274,7 +274,7 @@ class Intake:
                 self.settle(delivery, out, is_waiting=True)
 
     def ask_for(self, co_id: RawCoId, sender: PeerView | None, out: list[Output]) -> None:
-        """Whoever sent the dependant must have it; the mesh may, or get it yet."""
+        """Ask whoever sent what needs this value, and must have it, and the mesh, which may."""
         self._state.await_absent(co_id)
         if sender is not None:
             self._asking.ask(co_id, sender, out)
@@ -331,7 +331,7 @@ class Intake:
         new_sessions: Sequence[CoSessionId],
         verified: Verified,
     ) -> None:
-        """A live edit of a session that is here already brings none."""
+        """Those of new sessions, and of a group's new transactions."""
         entry.dependencies.update(dict.fromkeys(session_dependencies(new_sessions)))
         if header.is_group:
             for append in verified.appends.values():
@@ -360,7 +360,7 @@ class Intake:
         self.settle(delivery, out)
         self.tick(delivery, entry.co_id, out)
         if peer is not None and view is not None and view.lacks(entry.durable):
-            self._offers.offer(peer, entry.co_id, out)  # it has not asked: nobody else will tell
+            self._offers.offer(peer, entry.co_id, out)  # it has not asked: nothing else offers it
 
     @staticmethod
     def _note_received(delivery: Delivery, counts: SessionCounts) -> None:
@@ -406,7 +406,7 @@ class Intake:
         view = peer.values[co_id]
         if is_correction:
             if view.corrected is known and self._asking.round <= view.corrected_at + 1:
-                return  # it sends all from there on, also what was behind this gap
+                return  # the last correction brings all from there on, this gap included
             view.corrected, view.corrected_at = known, self._asking.round
         view.is_told = True
         out.append(Send(peer.peer_id, Known(co_id, known, is_correction)))
@@ -422,7 +422,7 @@ class Intake:
             sender.is_doubted = True
             sender.note_refused(co_id)
             out.append(Refused(sender.peer_id, co_id, reason))
-            # Refused is answered, too: else the client never gets to its next batch.
+            # A refusal is an answer, too: else the client never gets to its next batch.
             tick_batches(sender, co_id, out)
         self.settle(delivery, out, reason)
 
@@ -433,7 +433,7 @@ class Intake:
         refusal: str | None = None,
         is_waiting: bool = False,
     ) -> None:
-        """The delivery is off the way to the disk."""
+        """The delivery is no longer on its way to the disk."""
         delivery.foreseen = None
         sender, co_id = delivery.sender, delivery.content.co_id
         if sender is not None:
@@ -462,7 +462,7 @@ class Intake:
 def _takeable(
     new: Mapping[CoSessionId, SessionContent], entry: ValueEntry
 ) -> Mapping[CoSessionId, SessionContent]:
-    """Of a deleted value only delete sessions are taken."""
+    """The parts that may be taken: of a deleted value only delete sessions."""
     if not entry.is_deleted:
         return new
     return {key: part for key, part in new.items() if is_delete_session(key)}
@@ -475,7 +475,7 @@ def _counts(logs: Mapping[CoSessionId, SessionLog]) -> dict[CoSessionId, int]:
 def _needs_nothing_new(entry: ValueEntry, content: Content) -> bool:
     """Whether all that this depends on was here when its sessions were verified the last time.
 
-    What a group depends on is in its transactions.
+    Never of a group: what it depends on is in its transactions.
     """
     if entry.header is None or entry.header.is_group:
         return False

@@ -25,7 +25,7 @@ from node.covalue.session_log import Extension, InvalidSessionSignature, Session
 from node.covalue.store import SessionAppend
 
 AccountKeys = Mapping[RawCoId, bytes | None]
-"""The signing keys of accounts; None for a value that is no account."""
+"""The signing keys of accounts; None for a value that is not one."""
 
 _NEW_LOG = SessionLog()
 
@@ -76,9 +76,9 @@ class Verified:
         self.drop(session_id)
 
     def refuse_hazards(self, hazardous: HazardousValues, co_id: RawCoId, *, is_group: bool) -> bool:
-        """Take nothing that would keep cojson clients from the value, who may write it or not.
+        """Refuse what would keep cojson clients from the value, though its author may write it.
 
-        Whether there was any.
+        Returns whether there was any.
         """
         found: dict[CoSessionId, str] = {}
         for session_id, append in self.appends.items():
@@ -169,5 +169,5 @@ def signer_key(session_id: CoSessionId, account_keys: AccountKeys) -> bytes:
         return agent_public_key(owner)
     key = account_keys.get(RawCoId(owner))
     if key is None:
-        raise DecodeError(f"{owner} is no account", 0)
+        raise DecodeError(f"{owner} is not an account", 0)
     return key

@@ -1,4 +1,4 @@
-"""What msgspec reads of a line. Why here is in `transaction_shapes.py`."""
+"""What msgspec reads of a line; `transaction_shapes.py` says why this is not compiled."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 | action        | fields                                                                        |
 |---------------|-------------------------------------------------------------------------------|
 | load          | id, header, sessions: "I hold this; subscribe me and send what I lack"        |
-| known         | id, header, sessions, isCorrection?: what the sender holds, or wants from     |
+| known         | id, header, sessions, isCorrection?: "I hold this", or "resend from here"     |
 | content       | id, header?, priority, new: {session: {after, newTransactions, lastSignature}}, |
 |               | expectContentUntil?                                                           |
 | done          | id: without meaning                                                           |
@@ -93,7 +93,7 @@ class NoSuchId:
     """Both ways: a load of what looks like an id and cannot be one, and the answer to it.
 
     It is `load` coming in and an empty `known` going out. JavaScript clients wait a minute for
-    what is not answered, and an id cut off while it was copied is no reason to wait.
+    what is not answered, and an id cut off while being copied is no reason to wait.
     """
 
     text: str
@@ -260,13 +260,13 @@ def _counts(raw: msgspec.Raw) -> SessionCounts | None:
     text = bytes(raw)
     if text == b"{}":  # as in most loads
         return {}
-    # No id contains a colon, so that there are as many as there are keys, or it is refused rightly.
+    # No id contains a colon: there are as many as keys, or the line is refused rightly.
     if text.count(b":") > MAX_SESSIONS:
         raise DecodeError(f"more than {MAX_SESSIONS} sessions in one line", 0)
     try:
         found = _counts_decoder.decode(raw)
     except _DECODE_FAILURES as error:
-        raise DecodeError(f"no session counts: {error}"[:_MAX_REASON_CHARACTERS], 0) from None
+        raise DecodeError(f"not session counts: {error}"[:_MAX_REASON_CHARACTERS], 0) from None
     if found is None:
         return None
     for count in found.values():
@@ -279,7 +279,7 @@ def _decode_content(raw: Line) -> Content:
     co_id = _co_id(raw)
     fields = _header(raw)
     if raw.new is None or isinstance(fields, bool):
-        raise DecodeError("content without sessions, or with a header that is none", 0)
+        raise DecodeError("content without sessions, or whose header is not one", 0)
     if len(raw.new) > MAX_SESSIONS:
         raise DecodeError(f"more than {MAX_SESSIONS} sessions in one line", 0)
     if sum([len(part.new_transactions) for part in raw.new.values()]) > MAX_TRANSACTIONS:

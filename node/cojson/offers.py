@@ -22,7 +22,7 @@ from node.covalue.known_state import NOTHING, KnownState
 
 _LINE_BYTES = 100
 _COUNTER_BYTES = 60
-"""Of a `known` on the wire."""
+"""Of a `known` on the wire: the line, and each of its counters."""
 
 
 class Offers:
@@ -37,14 +37,14 @@ class Offers:
         view = self._state.subscribe(peer, co_id)
         peer.replace(view, self._state.cut_streams.doubt(co_id, known))
         entry = self._state.use(co_id, out, is_wanted=not known.header)
-        # The first to subscribe: later changes are announced to us. The mesh is told what is
-        # stored here, so that has to be read before it is asked.
+        # For the first subscriber the mesh is asked, and announces later changes to us. It is told
+        # what is stored here, so that has to be read first.
         is_first = len(self._state.subscribers[co_id]) == 1
         if entry.phase is Phase.LOADING:
             self._claims.note(peer, entry, view)
             if is_first:
                 entry.waiting.append(partial(self._state.find, co_id))
-            # Its answer is about as large as its claim: whoever has many to come is not read from.
+            # An answer is about as large as the claim: a client with many to come is not read from.
             size = _LINE_BYTES + _COUNTER_BYTES * len(known.sessions)
             peer.unsettled_bytes += size
             entry.waiting.append(partial(self._answer_read, peer, co_id, size))
@@ -72,15 +72,15 @@ class Offers:
         view = peer.values.get(co_id)
         if entry is None or view is None or peer.is_gone:
             return
-        is_first = entry.phase is Phase.HELD and not entry.durable.header
-        if is_first and not view.unsettled:
+        has_nothing_durable = entry.phase is Phase.HELD and not entry.durable.header
+        if has_nothing_durable and not view.unsettled:
             entry.waiting.append(partial(self.answer_load, peer, co_id))
             return
         self._claims.note(peer, entry, view)
         if entry.phase is Phase.HELD and view.lacks(entry.durable):
             self.offer(peer, co_id, out)
         elif view.unsettled:
-            # Told what was here before, it would send again what it has sent.
+            # A client told what was here before would send again what it has sent.
             view.is_owed, view.is_told = True, False
         elif entry.phase is Phase.HELD:
             view.is_told = True
@@ -93,7 +93,7 @@ class Offers:
     def answer_late(
         self, peer: PeerView, view: ValueView, co_id: RawCoId, out: list[Output]
     ) -> None:
-        """What it sent is settled: answer its load, unless it was told meanwhile."""
+        """What the client sent is settled: answer its load, unless it was told meanwhile."""
         view.is_owed = False
         if not view.is_told:
             self.answer_load(peer, co_id, out)
@@ -119,7 +119,7 @@ class Offers:
         """Go on with an offer: depth first, each value after those it depends on.
 
         A value that is not in memory interrupts the walk until the store has told about it.
-        What was passed is not needed again, so that any budget of memory is enough.
+        What was passed is not needed again, so any memory budget is enough.
         """
         while stack and not peer.is_gone:
             co_id, are_dependencies_offered = stack[-1]
@@ -147,7 +147,7 @@ class Offers:
                 self._serve(peer, entry, out)
 
     def _is_offered(self, peer: PeerView, co_id: RawCoId) -> bool:
-        """Whether all there is of a value in memory was offered: most share one group."""
+        """Whether all of a value in memory was offered already: most values share one group."""
         view = peer.values.get(co_id)
         entry = self._state.values.peek(co_id)
         return view is not None and entry is not None and view.offered_version == entry.version > 0

@@ -2,10 +2,10 @@
 
 A slow client costs some control lines and no more: of values only the ids wait here, and their
 content is read when the connection can carry it; a client that does not read its answers is not
-read from. What names sessions waits as it is and becomes a line when it is sent: of a value with
-thousands of them each acknowledgement is megabytes, and a newer one takes the place of that which
-waits. Control lines go first, then values by
-priority (groups, values, binary streams), each in the order in which they were wanted.
+read from. Messages that name sessions become lines only when they are sent: of a value with
+thousands of sessions each acknowledgement is megabytes, and a newer one takes the place of the one
+that waits. Control lines go first, then values by priority (groups, values, binary streams), each
+in the order in which they were wanted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONTROL_BYTES = 512 * 1024
 
 _LINE_BYTES = 100
 _COUNTER_BYTES = 60
-"""Of a line that is not made yet."""
+"""Of a line that is not made yet: for the line, and for each of its counters."""
 
 
 class Outbox:
@@ -41,16 +41,16 @@ class Outbox:
         self.end_reason: str | None = None
         """Why the connection is to end; None while it is fine."""
         self.refusals = 0
-        """Messages of this client of which nothing was kept."""
+        """Messages of this client of which something was not kept."""
         self.is_owed_room = False
-        """It sent content for which there was no room, and does not send again by itself."""
+        """The client sent content without room for it, and will not send it again by itself."""
         self._lines: deque[str | Known | Load] = deque()
         self._line_bytes = 0
-        """Of all that waits in `_lines`, as far as can be told."""
+        """All that waits in `_lines`, as far as can be told."""
         self._made_bytes = 0
-        """Of that what was made already."""
+        """The lines among these that are made already."""
         self._acknowledgements: dict[RawCoId, Known] = {}
-        """The newest of each value; that which is among the lines keeps its place for it."""
+        """The newest of each value; an older one in `_lines` keeps the place for it."""
         self._wanted: dict[int, dict[RawCoId, bool]] = {
             GROUP_PRIORITY: {},
             VALUE_PRIORITY: {},
@@ -62,7 +62,7 @@ class Outbox:
 
     @property
     def control_bytes(self) -> int:
-        """Of lines that wait to be sent, about."""
+        """The size of the lines that wait to be sent, about."""
         return self._line_bytes
 
     def push(self, line: str) -> None:
@@ -148,7 +148,7 @@ class Outbox:
         return None
 
     def hurry(self, co_ids: Sequence[RawCoId]) -> None:
-        """Serve those of these that are wanted before all others, in this order."""
+        """Of these, serve the wanted ones before all others, in this order."""
         self._ahead += [co_id for co_id in reversed(co_ids) if self.is_wanted(co_id)]
 
     def is_wanted(self, co_id: RawCoId) -> bool:
@@ -161,7 +161,7 @@ class Outbox:
 
 
 def _is_acknowledgement(message: Known | Load) -> TypeGuard[Known]:
-    """Whether a newer one says all that it does: both are of what is here."""
+    """Whether a newer one makes it redundant: both say what is here."""
     return isinstance(message, Known) and message.known.header and not message.is_correction
 
 

@@ -1,6 +1,6 @@
 """What the sync engine wants done, in the order in which it must be done.
 
-What every message brings is a named tuple: it takes half the time to make.
+Those that every message brings are named tuples, which take half the time to make.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Store(NamedTuple):
     origin: Origin | None = None
     """Of the client that sent it; None when it came from the mesh."""
     rests_on: frozenset[RawCoId] = frozenset()
-    """Groups that gave it its right by what is not durable yet: lost with them, if that is lost."""
+    """Groups that gave it its right with what is not durable yet; if that is lost, so is this."""
 
 
 class LoadValue(NamedTuple):
@@ -115,7 +115,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The peer sent content of which something was not kept, for the log; it is not told."""
+    """The peer sent content of which something was not kept: for the log, not for the peer."""
 
     peer_id: str
     co_id: RawCoId

@@ -25,7 +25,7 @@ MAX_ASKED = 50_000
 """Dependencies that one client may owe us."""
 
 MAX_CLIENT_BYTES = 1024 * 1024 * 1024
-"""What is remembered of all clients together; beyond it the largest is sent away."""
+"""What is remembered of all clients together; beyond it the largest client is sent away."""
 
 _VIEW_BYTES = 660
 _COUNTER_BYTES = 160
@@ -53,7 +53,7 @@ class ValueView:
 
     real: KnownState = NOTHING
     statements: int = 0
-    """How often it said what it holds, whatever was thought before."""
+    """How often it said what it holds, which replaces what was thought before."""
     sent: KnownState | None = None
     """What was sent and not acknowledged yet; None when nothing is out."""
     announced: SessionCounts | None = None
@@ -67,7 +67,7 @@ class ValueView:
     unsettled: int = 0
     """Contents of it that the client sent and that are on their way to the disk."""
     is_owed: bool = False
-    """Whether it asked, and waits for what becomes of these: that may be the answer."""
+    """Whether it asked, and is answered when these are settled."""
     corrected: KnownState | None = None
     """What it was told with the last correction, in the round `corrected_at`."""
     corrected_at: int = 0
@@ -85,7 +85,7 @@ class ValueView:
         return self.sent is None or not self.optimistic.covers(held)
 
     def replace(self, known: KnownState) -> None:
-        """The client said what it holds; what was sent before counts no more."""
+        """The client said what it holds; what was sent before no longer counts."""
         self.real = known
         self.statements += 1
         self.sent = None
@@ -113,9 +113,9 @@ class PutOff:
     """Something that the client is to be asked for again."""
 
     due: int = 0
-    """In the round of that number."""
+    """The number of the round in which that is."""
     patience: int = 1
-    """Rounds until then, if what it sends is refused once more."""
+    """Rounds to let pass before that, when what it sends is refused once more."""
     is_lost: bool = False
     """Whether it was lost here, so that the client does not know that it is needed."""
 
@@ -129,9 +129,9 @@ class ReconcileBatch:
     awaited: dict[RawCoId, int] = field(default_factory=dict)
     """Values that the client has been asked for, and the counters in each question."""
     counters: int = 0
-    """In all of these."""
+    """In all of these questions."""
     later: deque[tuple[RawCoId, KnownState]] = field(default_factory=deque)
-    """Values that it will be asked for, and what is held of them."""
+    """Values that the client will be asked for, and what is held of them."""
 
 
 class PeerView:
@@ -152,9 +152,9 @@ class PeerView:
         Also those that it will be asked for when the store has told that they are not here.
         """
         self.put_off: dict[RawCoId, PutOff] = {}
-        """Values of which what it sent was refused, or cannot be looked for; see `Asking`."""
+        """Values to ask it for later: refused, lost, or unreadable on our disk; see `Asking`."""
         self.claims: dict[RawCoId, int] = {}
-        """Values of which it has said to hold more than is here, and after how many `whiles`."""
+        """Values of which it claims more than is here, and its `whiles` when it said so."""
         self.just_asked: dict[RawCoId, int] = {}
         """Those it was asked for in the last while, with the counters in the question."""
         self.whiles = 0
@@ -189,7 +189,7 @@ class PeerView:
         return late
 
     def _is_unsent(self, co_id: RawCoId) -> bool:
-        """With its header alone its dependants can be taken."""
+        """Until its header is sent: with that alone, what depends on it can be taken."""
         view = self.values.get(co_id)
         return view is None or not (
             view.real.header or (view.sent is not None and view.sent.header)
@@ -246,7 +246,7 @@ class PeerView:
             self._count(added)
 
     def leave(self) -> None:
-        """It is gone; its views count no more."""
+        """The client has gone; its views no longer count."""
         self.is_gone = True
         self._budget.used_bytes -= self.size
 

@@ -30,7 +30,7 @@ class OpenReceipt:
     async def wait_settled(self) -> Receipt:
         """What became of all of them, once nothing is open.
 
-        Cancel: it goes on all the same.
+        Cancel: the contents are settled all the same.
         """
         if self.unresolved > 0:
             await self._settled.wait()
@@ -77,7 +77,7 @@ class Receipts:
             del self._open[number]
 
     def note(self, settled: Settled) -> None:
-        """One of the contents is settled; nobody may be waiting any more."""
+        """One of the contents is settled; perhaps nobody waits for it any more."""
         receipt = self._open.get(settled.receipt)
         if receipt is not None:
             receipt.note(settled)
