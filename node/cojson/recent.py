@@ -26,22 +26,22 @@ from node.covalue.known_state import KnownState
 from node.covalue.store import StoredText, ValueAppend
 
 RECENT_BYTES = 32 * 1024 * 1024
-"""Content kept, and the lines that were encoded from it, if nobody says how much."""
+"""Content kept, and the lines that were encoded from it, unless told otherwise."""
 
 MAX_CHUNKS = 64
-"""Of one session; when there are more the old ones are joined, and given out as one."""
+"""Those of one session; with more, the old ones are joined, and given out as one."""
 
 KEPT_BYTES = 2 * PIECE_BYTES
-"""Text kept of one value; of more only the end is kept."""
+"""Text kept of one value; of a longer one only the end is kept."""
 
 _LINE_SHARE = 8
 """Lines take an eighth of the memory at most."""
 
 _LATEST_CHUNKS = 8
-"""Are not joined: somebody may know one of these edits and not the next."""
+"""The latest are not joined: somebody may know one of these edits and not the next."""
 
 _MANY_CHUNKS = 2 * _LATEST_CHUNKS
-"""Are joined when somebody loads the value: whoever comes next gets them as one text."""
+"""More are joined when a client loads the value: the next one gets them as one text."""
 
 _VALUE_BYTES = 700
 _SESSION_BYTES = 660
@@ -51,7 +51,7 @@ _LINE_BYTES = 900
 
 
 class Line(NamedTuple):
-    """A content message, and what somebody has who takes it."""
+    """A content message, and what a client that takes it has."""
 
     text: str
     reached: KnownState
@@ -65,7 +65,7 @@ class _Run:
     texts: list[str]
     stop: int
     signature: str
-    """As it is sent: to write it out anew took a tenth of a load."""
+    """In the form that is sent: to encode it each time took a tenth of a load."""
 
     @property
     def text_bytes(self) -> int:
@@ -161,8 +161,7 @@ class RecentContent:
         self._used_bytes = 0
         self._values: OrderedDict[RawCoId, _Kept] = OrderedDict()
         self._lines: OrderedDict[RawCoId, tuple[KnownState, Line, int]] = OrderedDict()
-        """The last line of each value, what those have who can take it (others may follow), and
-        the line's size."""
+        """Of each value: what a client has that can take its last line, the line, and its size."""
         self._line_bytes = 0
         self._round = 0
 
@@ -242,7 +241,7 @@ class RecentContent:
     def line(self, co_id: RawCoId, known: KnownState, held: KnownState) -> Line | None:
         """The one message that leads from `known` to `held`; None when it is not all here.
 
-        It is encoded once for all who ask for it one after the other.
+        It is encoded once for all clients that ask for it in a row.
         """
         kept = self._use(co_id)
         if kept is None or not (known.header or kept.header):
@@ -314,7 +313,7 @@ def _encode(co_id: RawCoId, kept: _Kept, known: KnownState) -> Line | None:
 
 
 def _leads(known: KnownState, reached: KnownState, held: KnownState) -> bool:
-    """Whether who has `known` and takes what goes up to `reached` has all that is held."""
+    """Whether a client with `known` that takes what goes up to `reached` has all that is held."""
     counts, further = known.sessions, reached.sessions
     for session_id, count in held.sessions.items():
         if counts.get(session_id, 0) < count and further.get(session_id, 0) < count:

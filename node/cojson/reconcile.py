@@ -1,8 +1,8 @@
 """Comparing what a client has stored with what is stored here, a batch of ids at a time.
 
-A value that is equal costs nothing, another is asked for with `load`; when every value asked for
+A value that is equal costs nothing, any other is asked for with `load`; when every value asked for
 got a `known` or its content, the batch is acknowledged. Reconciled values are not subscribed to.
-Of a batch so many are asked for at a time that the questions are no flood: each names all sessions.
+Only a part of a large batch is asked for at a time: each question names all sessions of a value.
 
 Source: cojson 0.20.19 sync.ts handleReconcile, OngoingStorageReconciliationTracker.ts.
 """
@@ -19,7 +19,7 @@ MAX_BATCHES = 16
 """Batches a client may have open; JavaScript waits for each before the next."""
 
 MAX_COUNTERS_AT_ONCE = 4096
-"""Session counters in what is asked of a batch at a time, about 400 KB, or one value."""
+"""Session counters in what is asked of a batch at a time, about 400 KB; one value may have more."""
 
 
 def open_batch(peer: PeerView, batch_id: str, values: int, out: list[Output]) -> None:

@@ -41,9 +41,9 @@ class Receipt:
     partly: Mapping[RawCoId, str] = field(default_factory=dict)
     """Of those accepted: why some of their sessions were refused."""
     doubtful: Mapping[RawCoId, frozenset[CoSessionId]] = field(default_factory=dict)
-    """Of those refused, wholly or in part, not for rules of this node: the sessions that do not
-    verify. They are forged, or their author continued them in another way, too; without any, the
-    value itself is wrong."""
+    """Of those refused, wholly or in part, for other reasons than rules of this node: the sessions
+    that do not verify. They are forged, or their author continued them in another way, too;
+    without any, the value itself is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ class HostStatistics:
     state_bytes: int
     """Of verified state in memory; its budget is five eighths of `covalue_memory`."""
     content_bytes: int
-    """Of content kept for those who want it next; the other half."""
+    """Of content kept for those who want it next; it may have all that state leaves."""
     messages_received: int
     bad_lines: int
     refused: int
     refused_for_room: int
-    """Messages of clients, while there was no room for anything new."""
+    """Content that clients sent while there was no room for anything new."""
     not_stored: int
     """Messages that damage on the disk kept from being stored."""
     forks_found: int

@@ -37,7 +37,7 @@ class Rights:
         self._enforces_writes = enforces_writes
         self._roles = RoleBook()
         self._readers: dict[RawCoId, dict[RawCoId, None]] = {}
-        """Of each group that is being read: the values that wait for it."""
+        """The values that wait for each group that is being read."""
         self._postponed: set[RawCoId] = set()
         """Groups to be read when their commits are durable."""
         self._growing: set[RawCoId] = set()
@@ -69,7 +69,7 @@ class Rights:
             readers[entry.co_id] = None
 
     def _read_when_durable(self, group_id: RawCoId, out: list[Output]) -> None:
-        """What was accepted counts for rights, and is read from the store: so it must be there."""
+        """What was accepted counts for rights, and must be in the store before it is read there."""
         group = self._state.values.peek(group_id)
         if group is not None and group.tickets:
             self._postponed.add(group_id)
@@ -86,7 +86,7 @@ class Rights:
             out.append(ReadGroup(entry.co_id))
 
     def not_stored(self, entry: ValueEntry, out: list[Output]) -> None:
-        """What this value was to get does not count: what was refused for its sake may be right."""
+        """What this value was to get does not count: what was refused by it may be right."""
         self._roles.discard(entry.co_id)
         self._state.appealed.extend(self._state.appeals.release(entry.co_id))
         self.stored(entry, out)
@@ -94,7 +94,7 @@ class Rights:
     def group_read(
         self, group_id: RawCoId, group: GroupView | None, out: list[Output]
     ) -> list[ValueEntry]:
-        """Take in what was read; the values that waited for it and may go on now."""
+        """Take in what was read; returns the values that waited for it and may go on now."""
         entry = self._state.values.peek(group_id)
         logs = entry.logs if entry is not None and entry.phase is Phase.HELD else {}
         if group is not None and any(log.count > group.count(key) for key, log in logs.items()):
@@ -119,7 +119,7 @@ class Rights:
     ) -> bool:
         """Take out of `verified` what its author had no right to write, and say why.
 
-        Whether there was any.
+        Returns whether there was any.
         """
         may_matter = self._enforces_writes or entry.is_deleted
         if not may_matter and not any(map(is_delete_session, verified.appends)):
@@ -185,10 +185,10 @@ class Rights:
             for index, transaction in enumerate(append.transactions, append.after)
         )
 
-    # After it.
+    # After the judgment.
 
     def committed(self, append: ValueAppend, header: CoValueHeader) -> list[Delivery]:
-        """A commit was accepted: what it says of roles counts; the appeals it may decide."""
+        """A commit was accepted: what it says of roles counts. Returns appeals it may decide."""
         if append.header is not None and append.co_id in self._roles:
             self._roles.add_view(GroupView(append.co_id, header))  # it was absent till now
         if not header.is_group:

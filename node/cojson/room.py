@@ -17,7 +17,7 @@ class Room:
         self.reason = ""
         """Why nothing is taken in; empty while there is room."""
         self.closures = 0
-        """How often it was closed: it may be open again before who waits for a change can look."""
+        """How often it was closed: it may be open again before a waiting task can look."""
         self._changed = trio.Event()
 
     @property
@@ -32,7 +32,7 @@ class Room:
             self._notify()
 
     def restate(self, reason: str) -> None:
-        """Why nothing is taken in now, where something is the matter for a longer time."""
+        """Replace the reason, if it is closed."""
         if self.reason:
             self.reason = reason
 
@@ -42,12 +42,12 @@ class Room:
             self._notify()
 
     async def wait_open(self) -> None:
-        """Return when there is room. Cancel: nothing."""
+        """Return when there is room. Cancel: nothing is changed."""
         while self.reason:
             await self._changed.wait()
 
     async def wait_changed(self) -> None:
-        """Return when it is closed or opened the next time. Cancel: nothing."""
+        """Return when it is closed or opened the next time. Cancel: nothing is changed."""
         await self._changed.wait()
 
     def _notify(self) -> None:

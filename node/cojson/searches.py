@@ -43,7 +43,7 @@ class Searches:
         self._wake.set()
 
     async def wait_over(self, co_id: RawCoId) -> None:
-        """Return when the mesh is not being asked: a large value comes in parts.
+        """Return when the mesh is not being asked for it: a large value comes in parts.
 
         Cancel: nothing is changed.
         """

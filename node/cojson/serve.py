@@ -24,13 +24,13 @@ FRAME_CHARACTERS = 25_000
 """Lines are joined up to about this; JavaScript's batches are as large."""
 
 MAX_BAD_LINES = 1000
-"""Lines of one client that are no messages, after which it is sent away."""
+"""Lines of one client that are not messages, after which it is sent away."""
 
 MAX_LOGGED_BAD_LINES = 10
 """Per client; all are counted."""
 
 MAX_FRAME_LINES = 100_000
-"""In one frame. JavaScript's largest batch is 25,000 lines."""
+"""Those of one frame. JavaScript's largest batch is 25,000 lines."""
 
 QUIET_SECONDS = 5.0
 """After so long without sending what it claims to have, a client may be asked for it."""
@@ -46,7 +46,7 @@ class ClientSocket(Pinged, Protocol):
 
     @property
     def remote(self) -> str:
-        """Who is there, for logs."""
+        """What to call the client in logs."""
         ...
 
     @property
@@ -59,7 +59,7 @@ class ClientSocket(Pinged, Protocol):
         ...
 
     async def wait_gone(self) -> None:
-        """Return when what is sent, pings too, does not arrive any more. Cancel: nothing."""
+        """Return when what is sent, pings too, no longer arrives. Cancel: nothing is changed."""
         ...
 
     async def send(self, text: str) -> None:
@@ -102,10 +102,10 @@ class _Reader:
         self._bad_lines = 0
         self._listened_seconds = 0.0
         self._heard_bytes = 0
-        """Bytes received when the listening began that `_listened_seconds` counts."""
+        """Bytes received before the listening that `_listened_seconds` counts."""
 
     async def run(self) -> None:
-        """Until the client goes or is to go."""
+        """Read until the client goes or is to go."""
         await self._keep_pace(0, 0)
         while self._link.end_reason is None:
             taken = await self._take_frame()
@@ -114,7 +114,7 @@ class _Reader:
             await self._keep_pace(*taken)
 
     async def _take_frame(self) -> tuple[int, int] | None:
-        """Its characters and lines; None if there is none to take. Nobody holds it afterwards."""
+        """Take one and let go of its text; its characters and lines, None if there is none."""
         text = await self._listen()
         if text is None:
             return None
@@ -124,7 +124,7 @@ class _Reader:
         return len(text), await self._take(text)
 
     async def _listen(self) -> str | None:
-        """The next frame. While the client has claims, say whenever it was listened to for long."""
+        """The next frame. While the client has claims, report each `while` of listening to it."""
         while self._link.has_claims:
             if not self._listened_seconds:
                 self._heard_bytes = self._socket.bytes_received
@@ -169,10 +169,10 @@ class _Reader:
         if self._bad_lines <= MAX_LOGGED_BAD_LINES:
             _log.info("bad line", remote=self._socket.remote, error=str(error))
         if self._bad_lines > MAX_BAD_LINES:
-            self._link.outbox.end(f"more than {MAX_BAD_LINES} lines that are no messages")
+            self._link.outbox.end(f"more than {MAX_BAD_LINES} lines that are not messages")
 
     async def _keep_pace(self, size: int, lines: int) -> None:
-        """Not pulling the next frame is how a client is slowed down."""
+        """Slow the client down by not pulling its next frame."""
         pace = self._host.pace(self._origin, size, lines)
         if pace.end_reason is not None:
             self._link.outbox.end(pace.end_reason)

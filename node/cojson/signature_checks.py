@@ -1,6 +1,6 @@
 """[trio] Has signatures checked by another process, while this one does the rest.
 
-It is started when there is something to check for the first time, and ends when there has been
+The process starts when there is something to check for the first time, and ends when there has been
 nothing for a while. Until it is ready, and when it has died, nobody waits for it: what has no
 verdict is checked where it is judged.
 """
@@ -24,7 +24,7 @@ from node.cojson.signature_worker import READY, signature_check
 from swarm.io.tasks import Wakeup
 
 MIN_CHECKS = 8
-"""Fewer at once are not worth the way: 0.1 ms there and back, a signature takes 0.06."""
+"""Fewer at once are not worth the round trip: it takes 0.1 ms, a signature 0.06."""
 
 LOOKS = 16
 """Messages looked at in a turn, as many as are judged in one."""
@@ -56,7 +56,7 @@ class Batch:
         self.progress = Wakeup()
 
     def take(self, verdicts: bytes | bytearray) -> bytes | bytearray:
-        """Note the verdicts of the next checks; the rest, which are of another batch."""
+        """Note the verdicts of the next checks; returns the rest, which are another batch's."""
         end = min(self.done + len(verdicts), len(self.checks))
         taken = end - self.done
         for (extension, key), verdict in zip(self.checks[self.done : end], verdicts, strict=False):
@@ -81,7 +81,7 @@ class Batch:
 
 
 class SignatureChecker:
-    """`run` it beside who uses it."""
+    """`run` it beside its users."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class SignatureChecker:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is such a process, ready to check."""
+        """Whether the process is there and ready to check."""
         return self._is_ready
 
     async def wait_running(self, is_running: bool = True) -> None:
@@ -153,7 +153,7 @@ class SignatureChecker:
                 await batch.wait(count)
 
     async def run(self) -> None:
-        """Until cancelled: that ends the process, and nobody has to wait for verdicts any more."""
+        """Run until cancelled: that ends the process, and nobody waits for verdicts any more."""
         while True:
             while not self._is_wanted:
                 await self._wake.wait()
@@ -243,7 +243,7 @@ class LookAhead:
         self._checker = checker
 
     async def wait(self, stop: int) -> None:
-        """Return when those of the first `stop` messages have a verdict, or will get none.
+        """Return when signatures of the first `stop` messages have a verdict, or will get none.
 
         Cancel: nothing is changed.
         """

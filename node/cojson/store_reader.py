@@ -29,7 +29,7 @@ from node.errors import CorruptStore
 Question = LoadValue | Rehash | ReadGroup
 
 LONG_READS = 4
-"""At a time: a short one does not wait for a long one, unless for so many."""
+"""At a time: a small group does not wait for a large session, unless for so many."""
 
 _REHASH_BYTES = 1024 * 1024
 _log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ class StoreReader:
         self._short = _Lane()
         """What is answered from a value's rows."""
         self._long = _Lane()
-        """What all its transactions are read for: of a large one that takes seconds."""
+        """What takes reading all transactions of a value: seconds, if it is large."""
 
     def ask(self, question: Question) -> None:
         (self._short if isinstance(question, LoadValue) else self._long).put(question)
@@ -123,7 +123,7 @@ class StoreReader:
                 assert_never(question)
 
     async def _read_value(self, co_id: RawCoId, is_wanted: bool) -> StoredValue | None:
-        """What is stored of a value; one that a client wants is read once for both.
+        """What is stored of a value; where a client wants its content, one read gets both.
 
         Raises: CorruptStore.
         """

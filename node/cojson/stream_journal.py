@@ -24,7 +24,7 @@ MAX_BYTES = 1024 * 1024
 """Of one file: some 7,000 large values of one session."""
 
 MAX_COUNTERS = 10_000
-"""In one line, about 750 KB, written in 5 ms; of longer streams none is."""
+"""In one line, about 750 KB, written in 5 ms; streams with more are not noted."""
 
 _log = structlog.get_logger(__name__)
 

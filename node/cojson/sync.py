@@ -78,7 +78,7 @@ class SyncEngine:
         self._commits = Commits(self._state, self._rights, self._intake, self._offers)
         self._peers: dict[str, PeerView] = {}
         self.cut_streams = self._state.cut_streams
-        """What clients were promised that went before they had it."""
+        """What was promised to clients that left before they had it."""
 
     @property
     def has_mesh(self) -> bool:
@@ -91,7 +91,7 @@ class SyncEngine:
 
     @property
     def refused(self) -> int:
-        """Messages of which nothing verified."""
+        """Messages of which nothing was taken."""
         return self._state.refused
 
     @property
@@ -141,7 +141,7 @@ class SyncEngine:
         return NOTHING if view is None else view.real
 
     def priority(self, co_id: RawCoId) -> int:
-        """In which queue of a client a value in memory waits."""
+        """The queue of a client in which a value in memory waits."""
         entry = self._state.values.peek(co_id)
         return VALUE_PRIORITY if entry is None or entry.header is None else entry.header.priority
 
@@ -200,7 +200,7 @@ class SyncEngine:
         return self.receive_many(peer_id, (message,))
 
     def foresight(self, peer_id: str | None = None) -> Foresight | None:
-        """By which signatures content that has come will be judged; looking changes nothing.
+        """Finds the signatures that content will be judged by; looking changes nothing.
 
         None for a client whose last content was refused: more may be refused unread.
         """
@@ -213,7 +213,7 @@ class SyncEngine:
     ) -> list[Output]:
         """What came together: as `receive` for each, looking at the limits once.
 
-        `foreseen` is one for each message, or empty.
+        `foreseen` has one item for each message, or is empty.
         """
         out: list[Output] = []
         peer = self._peers[peer_id]
@@ -299,7 +299,7 @@ class SyncEngine:
         out: list[Output] = []
         entry = self._state.values.peek(co_id)
         if entry is None or entry.rehashing.get(session_id) != count:
-            return out  # of before the value was read again
+            return out  # asked before the value was read again
         del entry.rehashing[session_id]
         entry.logs[session_id].running = running
         self._state.values.resize(entry)
@@ -349,7 +349,7 @@ class SyncEngine:
         return out
 
     def searched(self, co_ids: Iterable[RawCoId]) -> list[Output]:
-        """The mesh was asked, and what it had was handed in: tell those who wait the rest."""
+        """The mesh was asked, and what it had was handed in: the rest of these is nowhere."""
         out: list[Output] = []
         pending = list(co_ids)
         while pending:
@@ -370,8 +370,8 @@ class SyncEngine:
         """Whether content of this value is here and may be completed yet."""
         for dependency in self._state.room.all_awaited_by(co_id):
             entry = self._state.values.peek(dependency)
-            is_read = entry is not None and entry.phase is Phase.LOADING
-            if is_read or dependency in self._state.searching:
+            is_loading = entry is not None and entry.phase is Phase.LOADING
+            if is_loading or dependency in self._state.searching:
                 return True
         return False
 
@@ -415,7 +415,7 @@ class SyncEngine:
     def sent(
         self, peer_id: str, co_id: RawCoId, reached: KnownState, until: SessionCounts | None = None
     ) -> None:
-        """A piece was handed to the client's connection; returns what a client has that takes it.
+        """A piece was handed to the client's connection; a client that takes it has `reached`.
 
         `until` is where the last piece will end, as it announced.
         """

@@ -1,7 +1,7 @@
 """The verified state of the values in use: never their transactions.
 
-Values that nobody used for long are forgotten, those that nobody used for longest also when the
-budget is spent. They are read again from the store when they are needed; a session's running hash
+Values that nobody used for long are forgotten, and when the budget is spent those least recently
+used. They are read again from the store when they are needed; a session's running hash
 is then made again with its first append. What is in use (a read, a commit, somebody who waits for
 either) stays, whatever became of the client that wanted it.
 """
@@ -71,14 +71,14 @@ class ValueEntry:
     is_deleted: bool = False
     """A deletion was accepted: only delete sessions are taken and kept."""
     is_tombstone: bool = False
-    """It is durable: `durable` holds the delete sessions and nothing else."""
+    """The deletion is durable: `durable` holds the delete sessions and nothing else."""
     tickets: list[int] = field(default_factory=list)
     """Commits that are out, oldest first."""
     round: int = 0
     """The round of the table in which it was last used."""
 
     def hold(self, stored: StoredValue) -> None:
-        """The store has it, and this of it."""
+        """Take over what is stored of this value."""
         self.phase = Phase.HELD
         self.header = stored.header
         self.dependencies = dict.fromkeys(sorted(stored.dependencies))
@@ -100,7 +100,7 @@ class ValueEntry:
 
     @property
     def version(self) -> int:
-        """Another one with every durable change; 0 when nothing is durable."""
+        """A new one with every durable change; 0 when nothing is durable."""
         if not self.durable.header:
             return 0
         count = 1 + sum(self.durable.sessions.values())
@@ -108,7 +108,7 @@ class ValueEntry:
 
     @property
     def size(self) -> int:
-        """At most so much, as tracemalloc says."""
+        """The bytes it takes at most, as tracemalloc says."""
         hashed = count = len(self.logs)
         if count <= _MAX_COUNTED:
             hashed = sum([log.running is not None for log in self.logs.values()])
@@ -189,7 +189,7 @@ class ValueTable:
         return True
 
     def _forget_oldest(self) -> bool:
-        """Whether it was idle; one in use counts as used now."""
+        """Forget it if it is idle, and say whether it was; one in use counts as used now."""
         co_id, entry = next(iter(self._entries.items()))
         if entry.is_idle:
             self.discard(co_id)

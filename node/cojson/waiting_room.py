@@ -1,7 +1,7 @@
 """Content set aside until a value that it depends on is here.
 
 Each message waits for one missing value at a time; further messages of the same coValue from the
-same sender queue behind it, so that pieces stay in order. Others do not wait with it: else one
+same sender queue behind it, so that pieces stay in order. Other senders' do not wait: else one
 session of an account that never comes would keep everybody's edits from being taken. What does
 not fit is dropped and its sender asked to send again once the dependency is here.
 
@@ -52,15 +52,15 @@ class Delivery:
     A group of many members is judged again with each that arrives: it is not read again.
     """
     next_ahead: int = 1 << 30
-    """When so many of these are left, or less, the first of them are asked for all at once."""
+    """When so many of these are left, or fewer, the first of them are asked for all at once."""
     foreseen: Mapping[CoSessionId, Extension] | None = None
     """What `foresight.py` made of it when it came; until it is judged, or set aside."""
     partly: str | None = None
     """Why some of its sessions were refused, if others were not."""
     doubtful: frozenset[CoSessionId] | None = None
-    """Its sessions that do not verify, whoever looks; with none of them, the value is wrong."""
+    """Its sessions that verify for nobody; empty where the value itself is wrong, else None."""
     is_told_waiting: bool = False
-    """Whether who holds the receipt knows that it is set aside."""
+    """Whether the holder of the receipt knows that it is set aside."""
     statements: int = 0
     """How often its sender had said what it holds of this value when the content came."""
 
@@ -76,9 +76,9 @@ class Delivery:
             self.sender.values[self.content.co_id].unsettled += 1
 
     def note_had(self, counts: SessionCounts | None = None) -> None:
-        """Its sender has all of it, or so much: that is not to be sent back, also meanwhile.
+        """Its sender has all of it, or so much: that is not to be sent back, stored or not yet.
 
-        Unless it has said since then what it holds: it may have let go of the value.
+        Does nothing if the sender has said since what it holds: it may have let go of the value.
         """
         peer = self.sender
         if peer is not None and not peer.is_gone:
@@ -89,7 +89,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class _Places:
-    """Where a client has anything in the room, so that who leaves costs what it left."""
+    """Where a client has anything in the room, so that to forget it costs only what it left."""
 
     waiting: set[RawCoId] = field(default_factory=set)
     owed: set[RawCoId] = field(default_factory=set)
@@ -117,15 +117,15 @@ class WaitingRoom:
         self._waiting: dict[RawCoId, list[Delivery]] = {}
         self._owed: dict[RawCoId, dict[Owed, None]] = {}
         self._awaited: dict[RawCoId, dict[PeerView | None, RawCoId]] = {}
-        """Of each value with content set aside: what that of each sender waits for."""
+        """What the content of each value, from each sender, waits for."""
         self._headless: dict[RawCoId, list[Delivery]] = {}
         self._followers: dict[RawCoId, dict[PeerView | None, deque[Delivery]]] = {}
-        """Further content of the same value and sender, in order; judged when that is through."""
+        """Further content of such a value and sender, in order; judged after what came before."""
         self._mesh_bytes = 0
         self._places: dict[PeerView, _Places] = {}
 
     def add_headless(self, delivery: Delivery, sender: PeerView) -> bool:
-        """Set a client's content aside until its own value is looked for; False when it is full."""
+        """Set content aside until its own value was looked for; False when there is no room."""
         if (
             sender.aside_bytes + delivery.size > self._max_bytes
             or self._used_bytes + delivery.size > self._max_bytes_of_all
@@ -254,7 +254,7 @@ class WaitingRoom:
         return follower
 
     def forget(self, sender: PeerView) -> set[RawCoId]:
-        """Drop what a client sent that has gone; returns what it waited for."""
+        """Drop what a client that has gone had sent; returns what that waited for."""
         places = self._places.pop(sender, _Places())
         for co_id in places.headless:
             _drop_from(self._headless, co_id, sender, self._count_out)

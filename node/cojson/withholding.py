@@ -1,10 +1,10 @@
-"""Stored content at which cojson clients stop: it stays here, and they are not sent it.
+"""Stored content that stops cojson clients: it stays here, and they are not sent it.
 
 What comes in is looked at then (`hazards.py`). What an older version of this node stored, or the
 server whose file goes on here, is looked at when it is read for a client. Of a session with such a
-transaction, or one that names what no client takes (`hazardous_values.py`), it is sent what comes
-before, up to a signature, and nothing beyond: else it takes no more of the value, and if that is a
-group, of any value in it. It is told that all is here, and counts as having it.
+transaction, or one that names what no client takes (`hazardous_values.py`), the client is sent what
+comes before, up to a signature, and nothing beyond: else it would take no more of the value, or if
+that is a group, of any value in it. It is told that all is here, and counts as having it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.store import StoredText
 
 MAX_REMEMBERED = 1024
-"""Sessions; none can be added any more, by whomever."""
+"""Sessions; nobody can add any more of them."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Withholding:
-    """Of one node. It remembers what it has withheld: nobody is told to wait for that.
+    """Remembers what one node has withheld, so that nobody is told to wait for that.
 
-    A client that is being sent a large group in which the first is found was told so already.
+    A client that is being sent a large group when the first of it is found was told so already.
     """
 
     def __init__(self, hazardous: HazardousValues) -> None:
@@ -49,7 +49,7 @@ class Withholding:
     def screen(
         self, pieces: Sequence[Content]
     ) -> tuple[Sequence[Content], Collection[CoSessionId]]:
-        """What a client may be sent of these, which follow one another; sessions that end there."""
+        """What a client may be sent of these successive pieces; the sessions that are cut."""
         withheld: set[CoSessionId] = set()
         kept: list[Content] = []
         for content in pieces:
@@ -82,7 +82,7 @@ def is_harmless(content: Content) -> bool:
 
 
 def is_harmless_text(text: StoredText) -> bool:
-    """The same of a value that was read as text; False also where it is to be looked at closely."""
+    """Whether that holds for a value read as text; also False where only a closer look can tell."""
     return not any(map(may_be_hazard, text.texts.values()))
 
 
