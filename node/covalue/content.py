@@ -46,16 +46,16 @@ class Transaction(NamedTuple):
 
 
 Fields = tuple[int, str, str | None, str | None]
-"""Those of a `Transaction`, which is one of these."""
+"""The fields of a `Transaction`, which is such a tuple."""
 
 
 _encoder = msgspec.json.Encoder()
 
 
 def canonical_lines(transactions: Iterable[Fields]) -> bytes:
-    """Of each transaction the text that is hashed and signed, and sent; each ends with a line feed.
+    """The text of each transaction that is hashed, signed and sent; each ends with a line feed.
 
-    No text has one within. To make them all in one go takes half of the time.
+    No text has one within. Making them all in one go takes half of the time.
 
     Raises: UnicodeEncodeError for half a surrogate pair.
     """
@@ -75,17 +75,17 @@ def split_lines(lines: str) -> list[str]:
 
 
 def join_lines(lines: str) -> str:
-    """The same with commas between them."""
+    """The texts with commas between them."""
     return lines[:-1].replace("\n", ",")
 
 
 def bare_lines(lines: bytes) -> bytes:
-    """The same with nothing between them, as they are hashed."""
+    """The texts with nothing between them, as they are hashed."""
     return lines.replace(b"\n", b"")
 
 
 def canonical_transaction(transaction: Transaction) -> str:
-    """The text of one."""
+    """The text of one transaction."""
     return join_lines(canonical_lines([transaction]).decode())
 
 
@@ -128,7 +128,7 @@ class Content:
 
     @property
     def known_state(self) -> KnownState:
-        """What somebody has who has everything up to the end of this piece."""
+        """What a holder of everything up to the end of this piece has."""
         return KnownState(
             self.header is not None,
             {session_id: part.stop for session_id, part in self.new.items()},

@@ -24,7 +24,7 @@ from node.covalue.ids import CoSessionId, RawCoId, is_account_id, is_co_id, sess
 _PARENT_PREFIX = "parent_"
 _MAX_ID_CHARACTERS = 30
 _CACHED_SESSIONS = 4096
-"""Whoever writes, writes many values in the same session."""
+"""A writer changes many values in the same session."""
 
 
 def value_dependencies(
@@ -33,7 +33,7 @@ def value_dependencies(
     session_ids: Iterable[CoSessionId],
     transactions: Iterable[Transaction],
 ) -> frozenset[RawCoId]:
-    """Of a stored value; `transactions` are looked at for groups only."""
+    """Those of a stored value; `transactions` are looked at for groups only."""
     found = {*header_dependencies(header), *session_dependencies(session_ids)}
     if header.is_group:
         found.update(member_dependencies(transactions))
@@ -41,7 +41,7 @@ def value_dependencies(
 
 
 def header_dependencies(header: CoValueHeader) -> list[RawCoId]:
-    """The owning group and the branch's source; text that is no id is left out."""
+    """The owning group and the branch's source; text that is not an id is left out."""
     return [
         RawCoId(text)
         for text in (header.owner_group, header.source)
@@ -58,7 +58,7 @@ def session_dependencies(session_ids: Iterable[CoSessionId]) -> list[RawCoId]:
 def part_dependencies(
     parts: Mapping[CoSessionId, SessionContent], *, is_group: bool
 ) -> list[RawCoId]:
-    """Of parts of a value's sessions, each once; the value itself may be among them."""
+    """Those of parts of a value's sessions, each once; the value itself may be among them."""
     found = dict.fromkeys(session_dependencies(parts))
     if is_group:
         for part in parts.values():
@@ -100,7 +100,7 @@ def member_dependencies(transactions: Iterable[Transaction]) -> list[RawCoId]:
 
 
 def _set_keys(changes: str) -> list[str]:
-    parsed = parse_json(changes)  # every reader ignores changes that are no JSON
+    parsed = parse_json(changes)  # every reader ignores changes that are not JSON
     if not isinstance(parsed, list):
         return []
     return [

@@ -46,7 +46,7 @@ class SessionRows:
 
     @property
     def count(self) -> int:
-        """Of the session's transactions, once this is stored."""
+        """How many transactions the session has once this is stored."""
         return self.last.after + len(self.last.transactions)
 
 

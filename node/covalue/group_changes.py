@@ -14,8 +14,8 @@ Worked example: `[{"op":"set","key":"everyone","value":"reader"}]`.
 
 The keys are told apart in the original's order: `parent_X_for_everyone` reveals a key. What no
 author could do is refused here: more than one change, other operations, `child_...`, roles and
-links that do not exist, text that is no JSON. So is what the original stumbles over: a change that
-is null or whose key is no text ends the loading of a group there, whoever wrote it.
+links that do not exist, text that is not JSON. So is what the original stumbles over: a change that
+is null or whose key is not text ends the loading of a group there, whoever wrote it.
 
 Source: cojson 0.20.19 permissions.ts, coValues/group.ts.
 """
@@ -69,12 +69,12 @@ class Role(StrEnum):
 
     @property
     def can_delete(self) -> bool:
-        """May delete them."""
+        """May delete the values that the group owns."""
         return self is Role.ADMIN
 
     @property
     def is_inheritable(self) -> bool:
-        """Whether who has it in a parent has a role in the group that links to it."""
+        """Whether a member with it in a parent has a role in the group that links to it."""
         return self in _INHERITABLE
 
     @property
@@ -112,7 +112,7 @@ class GroupChange(NamedTuple):
     |----------------|-------------------|-------------------------------------------------------|
     | ROLE           | the member        | the Role                                              |
     | PARENT         | the parent's id   | "extend", a Role, or "" for a link that gives nothing |
-    | WRITE_KEY      | the member        | the key's id, "" when it is no text                   |
+    | WRITE_KEY      | the member        | the key's id, "" when it is not text                  |
     | REVELATION     | the revealed key  |                                                       |
     | ADMINISTRATION, PRIVATE            |                                                       |
     """
@@ -133,7 +133,7 @@ _ABSENT = object()
 
 
 def parse_change(transaction: Transaction) -> GroupChange | None:
-    """What this transaction asks for; None when nobody may have it. Any text is fine."""
+    """What this transaction asks for; None when nobody may do that. Takes any text."""
     if transaction.is_private:
         return _PRIVATE
     found = _only_set(transaction.changes)
@@ -149,7 +149,7 @@ def parse_change(transaction: Transaction) -> GroupChange | None:
         )
     if key.startswith(_PARENT_PREFIX):
         parent = key[len(_PARENT_PREFIX) :]
-        # The original waits for ever for a parent whose id is none.
+        # The original waits for ever for a parent whose id is not one.
         if len(parent) > _MAX_ID_CHARACTERS or not is_co_id(parent):
             return None
         return GroupChange(ChangeKind.PARENT, parent, _link(value))

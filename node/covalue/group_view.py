@@ -26,7 +26,7 @@ class GroupView:
     Memory: about 0.3 KB for each change of a role, link or write key, and 0.4 KB for each session,
     member and parent, with what their evaluation adds; nothing for other transactions.
 
-    A value that is no group may have a view as well: it has no members, and nobody inherits from
+    A value that is not a group may have a view as well: it has no members, and nobody inherits from
     it. Accounts are groups here; they hand on no roles.
     """
 
@@ -40,7 +40,7 @@ class GroupView:
 
     @property
     def has_members(self) -> bool:
-        """Groups and accounts; what has another type is no group, whatever its ruleset says."""
+        """Groups and accounts do; a value of another type is neither, whatever its ruleset says."""
         return self.header.is_group and self.header.fields["type"] == "comap"
 
     @property

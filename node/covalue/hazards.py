@@ -1,4 +1,4 @@
-"""Headers, and signed transactions, at which cojson clients stop, by whomever they are.
+"""Headers, and signed transactions, that stop cojson clients, whoever wrote them.
 
 The readers of a value decide who may write to it, but before they do a client has to verify it,
 and to look for what a group names. One transaction of a stranger can keep it from that:
@@ -7,10 +7,10 @@ and to look for what a group names. One transaction of a stranger can keep it fr
 |--------------------------------------------------|-----------------------------------------------|
 | made later than 2^53                             | reads another number: a bad signature, after  |
 |                                                  | which it takes no more of the value           |
-| of a group: changes that are no list, nor text   | fails before it stores anything of the group  |
+| of a group: changes neither a list nor text      | fails before it stores anything of the group  |
 | of a group: a change that is null, or sets no    | fails whenever the group is used              |
 | key that is text                                 |                                               |
-| of a group: a member or parent whose id is none  | waits for it for ever                         |
+| of a group: an invalid id of a member or parent  | waits for it for ever                         |
 
 With a group go all values in it. The original's server passes on the third row only.
 
@@ -19,9 +19,9 @@ member of a group keeps all clients from that group, which wait for the member.
 
 | header                                           | a cojson client that is sent it               |
 |--------------------------------------------------|-----------------------------------------------|
-| restrictDeletion that is no boolean              | cannot read it                                |
+| restrictDeletion that is not a boolean           | cannot read it                                |
 | a number from 1e-6 up to 1e-5                    | writes it with an exponent: another id        |
-| a source, or an owning group, whose id is none   | waits for it for ever                         |
+| an invalid id of the source or the owning group  | waits for it for ever                         |
 | a group without an initial admin                 | fails whenever the group is used              |
 
 Source: cojson 0.20.19 coValueCore/utils.ts, ids.ts getGroupDependentKey, permissions.ts, and its
@@ -55,22 +55,22 @@ _NO_SOURCE = ("", 0, False, None)
 """What JavaScript takes for nothing."""
 
 _TINY = "0.00000"
-"""JavaScript writes these numbers so. Its native core does from 1e-5 on."""
+"""JavaScript writes these numbers so, its native core with an exponent."""
 
 
 def header_hazard(header: CoValueHeader) -> str | None:
     """Why a value that begins so must not be passed on; None when clients take it."""
     if header.owner_group is not None:
         if not _is_id(header.owner_group):
-            return "the owning group is no id"
+            return "the owning group is not an id"
         ruleset = header.fields["ruleset"]
         if isinstance(ruleset, dict) and type(ruleset.get("restrictDeletion", False)) is not bool:
-            return "whether deletion is restricted is true or false"
+            return "restrictDeletion is neither true nor false"
     if header.initial_admin == "":
         return "a group without an initial admin"
     meta = header.fields["meta"]
     if isinstance(meta, dict) and not _is_source(meta.get("source")):
-        return "the source of this branch is no id"
+        return "the source of this branch is not an id"
     if _TINY in header.canonical and _has_tiny_number(meta):
         return "a number that the native core writes in another way"
     return None
@@ -106,7 +106,7 @@ def hazard(transactions: Sequence[Transaction], *, is_group: bool) -> str | None
 
 
 def may_be_hazard(text: str) -> bool:
-    """Whether there may be one in the canonical transactions of a value that is no group."""
+    """Whether there may be one in the canonical transactions of a value that is not a group."""
     return _late_time.search(text) is not None
 
 
@@ -117,7 +117,7 @@ def _group_hazard(changes: str) -> str | None:
         return "changes of a group that nest too much to be read"
     parsed = parse_json(changes)
     if isinstance(parsed, dict | bool | float) or (parsed is None and changes.strip() == "null"):
-        return "changes of a group that are no list"
+        return "changes of a group that are not a list"
     for change in parsed if isinstance(parsed, list) else ():
         found = "a change of a group that is null" if change is None else None
         if isinstance(change, dict) and change.get("op") == "set":
@@ -128,7 +128,7 @@ def _group_hazard(changes: str) -> str | None:
 
 
 def _is_plain(changes: str) -> bool:
-    """Whether it sets one key to one text, as nearly all that groups hold: parsing takes longer."""
+    """Whether it sets one key to one text, as nearly all groups' changes: parsing takes longer."""
     return (
         changes.startswith(_PLAIN_START)
         and changes.endswith('"}]')
@@ -149,5 +149,5 @@ def _key_hazard(key: object) -> str | None:
 
 
 def _is_id(text: str) -> bool:
-    """Long text is not looked up: what was is remembered."""
+    """Long text is not looked up, which would cache it."""
     return len(text) <= _MAX_ID_CHARACTERS and is_co_id(text)

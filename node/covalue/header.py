@@ -12,7 +12,7 @@
 Anything else would not survive the originals, whose native core drops unknown fields and then
 finds another id; so it is refused here. What is stored may be older than that core: where its
 JavaScript forerunner, or an older version of this node, took more, that is read, and refused only
-when it comes anew (`hazards.header_hazard`).
+when a message brings it (`hazards.header_hazard`).
 
 Source: cojson 0.20.19 coValueCore/verifiedState.ts and its native core.
 """
@@ -37,13 +37,13 @@ from node.covalue.canonical import (
 from node.covalue.ids import RawCoId, agent_public_key, co_id_digest
 
 GROUP_PRIORITY = 0
-"""Of groups, and of nothing else: a piece without its header is told by it."""
+"""Of groups, and of nothing else: it tells a group's piece that comes without the header."""
 VALUE_PRIORITY = 3
 STREAM_PRIORITY = 6
 
 _REQUIRED = frozenset({"type", "ruleset", "meta", "uniqueness"})
 _SHAPES = frozenset({_REQUIRED, _REQUIRED | {"createdAt"}})
-"""Field names that a header may have; to look them up together takes a third of comparing them."""
+"""Field names that a header may have; looking them up as a set costs a third of comparing them."""
 _RULESETS: dict[str, frozenset[frozenset[str]]] = {
     "group": frozenset({frozenset({"type", "initialAdmin"})}),
     "ownedByGroup": frozenset(
@@ -53,7 +53,7 @@ _RULESETS: dict[str, frozenset[frozenset[str]]] = {
 }
 _HALF_PAIR = "a header's text holds half a surrogate pair"
 _INTEGERS = range(-(2**63), 2**64)
-"""Those of the native core; as a uniqueness half of the positive ones."""
+"""Those of the native core; a uniqueness may have only half of the positive ones."""
 _MAX_FLOAT = 1e21
 _decoder = msgspec.json.Decoder(dict[str, Any])
 _simple_encoder = msgspec.json.Encoder(order="sorted")
@@ -100,7 +100,7 @@ class CoValueHeader:
 
 
 def parse_header(fields: JsonValue) -> CoValueHeader:
-    """Check the shape. That the id fits is for the caller to compare.
+    """Check the shape. Whether the id fits is for the caller to check.
 
     Raises: DecodeError.
     """
@@ -140,7 +140,7 @@ def parse_header_text(text: str) -> CoValueHeader:
     try:
         fields: JsonValue = _decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise DecodeError(f"stored header is no JSON object: {error}", 0) from None
+        raise DecodeError(f"stored header is not a JSON object: {error}", 0) from None
     return parse_header(fields)
 
 

@@ -4,11 +4,11 @@ Every commit goes to both at once, since each may have to wait for the disk, and
 when both have it. So one of them can be behind the other: by the commit under way when the process
 died, or the bee by what a JavaScript server wrote to the file while this node did not have it. That
 is why comparing totals is enough to know, when both are opened, whether they hold the same: values
-and deletions only become more, and of equally many deletions sessions only grow, so who holds a
-part of what the other holds, and as much, holds all of it.
-Only if they differ are both walked, value by value, and what is missing copied, either way: a
-power cut may have cost either more than the other when commits do not wait for the disk, and a file
-may have been replaced by an older copy.
+and deletions only become more, and with equally many deletions sessions only grow, so a store that
+holds a part of what the other holds, and as much, holds all of it. Only if they differ are both
+walked, value by value, and what is missing copied, either way: a power cut may have cost either
+more than the other when commits do not wait for the disk, and a file may have been replaced by an
+older copy.
 
 Into SQLite that is done at once. Into the bee it waits for `catch_up`, and commits do so as well:
 its log may have been longer than what a power cut or an old copy has left of it, and a member may
@@ -49,14 +49,14 @@ class HybridStore:
         self._bee = bee
         self._writing = trio.Lock()
         self._in_doubt: Collection[RawCoId] = ()
-        """Values of a commit of which one may have more than the other."""
+        """Values of a commit of which one store may have more than the other."""
         self._caught_up = trio.Event()
         """The bee was seen to hold what SQLite holds."""
         self.not_shared = 0
         """How often damage kept what a commit brought of a value from the bee."""
 
     async def rebuild(self) -> int:
-        """Make what is beside the bee anew, and take over what SQLite lacks; nobody may write."""
+        """Rebuild what is beside the bee, and take over what SQLite lacks; nobody may write."""
         values = await self._bee.rebuild()
         async with self._writing:
             await self.fill_sqlite()
@@ -111,7 +111,7 @@ class HybridStore:
 
         Raises: StorageFailed; what the bee's log raises.
         Cancel: as the protocol says. Unless both have the batch, nothing more is stored until both
-        are opened again, or `recover`, which brings them together.
+        are opened again, or `recover` brings them together.
         """
         await self._caught_up.wait()
         async with self._writing:
@@ -134,7 +134,7 @@ class HybridStore:
             raise failed.exceptions[0] from failed.exceptions[0].__cause__
 
     async def _store_in_bee(self, rows: Mapping[RawCoId, ValueRows]) -> None:
-        """What cannot be stored there, since blocks are damaged, our clients have all the same."""
+        """What damaged blocks keep from the bee, our clients have all the same."""
         try:
             await self._bee.store_rows(rows)
         except CorruptStore:
@@ -218,7 +218,7 @@ async def open_hybrid_store(
     """Bring both together, and write to both until the block ends; the caller closes them.
 
     Without `catches_up` nothing is appended to the bee's log, and no commit made, before the caller
-    has it catch up.
+    calls `catch_up`.
 
     Raises: CorruptStore; what both raise.
     """

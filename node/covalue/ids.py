@@ -40,7 +40,7 @@ _SESSION_ID = re.compile(
     f"(?:_session_z{_B58}{{1,44}}|_session_d{_B58}{{1,44}}\\$)"
 )
 _SESSION_IDS = re.compile(f"(?:{_SESSION_ID.pattern}\n)*+")
-"""One each line; what one line matched is not looked at again."""
+"""One on each line; what one line matched is not looked at again."""
 _FEW_IDS = 64
 _SESSION_MARK = "_session"
 _CACHED_IDS = 16_384
@@ -70,7 +70,7 @@ def parse_co_id(text: str) -> RawCoId:
 
 
 def named_co_id(text: str) -> RawCoId:
-    """As somebody typed it. Raises: ValueError, for people."""
+    """Parse an id that somebody typed. Raises: ValueError, whose text is for people."""
     try:
         return parse_co_id(text)
     except DecodeError:
@@ -90,7 +90,7 @@ def parse_session_id(text: str) -> CoSessionId:
 
 
 def parse_session_ids(texts: Collection[str]) -> Collection[CoSessionId]:
-    """The same of many, which are not remembered one by one: 0.2 us each. Raises: DecodeError."""
+    """Parse many, which are not remembered one by one: 0.2 us each. Raises: DecodeError."""
     if len(texts) <= _FEW_IDS:
         return [parse_session_id(text) for text in texts]
     lines = "\n".join(texts) + "\n"
@@ -110,7 +110,7 @@ def is_account_id(owner: str) -> bool:
 
 
 def is_delete_session(session_id: CoSessionId) -> bool:
-    """JavaScript looks at the last character, its native core at `_session_d`: both count."""
+    """JavaScript looks at the last character, its native core at `_session_d`: both must fit."""
     return session_id.endswith("$") and "_session_d" in session_id
 
 

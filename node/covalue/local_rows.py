@@ -1,4 +1,4 @@
-"""Making the rows beside a bee anew from the bee, when it has gone on without them.
+"""Rebuilding the rows beside a bee from the bee, when it has gone on without them.
 
 That is so where a store was put back to an older state and its log came back from other nodes:
 they hold the log, and nobody but us ever held the rows beside it.
@@ -68,7 +68,7 @@ class _Value:
 
 
 async def rebuild_local_rows(bee: Bee[bytes, bytes], local: WritableRows) -> int:
-    """Write what the store keeps beside its bee, from the bee alone; how many values there are.
+    """Write what the store keeps beside its bee, from the bee alone; returns how many values.
 
     Reads all of it, from peers where blocks are not here; nobody may write meanwhile.
 
@@ -78,7 +78,7 @@ async def rebuild_local_rows(bee: Bee[bytes, bytes], local: WritableRows) -> int
     values = transactions = 0
     rows: dict[bytes, bytes | None] = {}
     for key, _ in local.local_items(*_SHORT_RANGE):
-        rows[key] = None  # made when a value was stored, of what there was of it then
+        rows[key] = None  # made from what there was of a value when it was stored
     async for value in _values(bee):
         values += 1
         transactions += value.deletions if value.is_deleted else value.transactions

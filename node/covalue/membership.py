@@ -14,7 +14,7 @@ Who may make which change (`M` admin or manager, `I` any invite):
 | a role                  | admin: any, but of other admins only `admin`; manager: not of admins,  |
 |                         | not `admin`, `adminInvite`, `managerInvite`; an invite: its own role   |
 | link, administration    | M                                                                      |
-| revelation              | M, I, and who reveals its own write key                                |
+| revelation              | M, I, and a member that reveals its own write key                      |
 | write key               | M; `writeOnlyInvite` and the member itself while there is none         |
 | private                 | an admin, in an account; nobody in a group                             |
 
@@ -67,7 +67,7 @@ class Parents:
     """What a group must know of its parents, answered by whatever holds them."""
 
     is_group: Callable[[RawCoId], bool]
-    """Whether this id may be a parent; true as well while nobody knows."""
+    """Whether this id may be a parent; also true while that is unknown."""
     role_at: Callable[[RawCoId, str, int], Role | None]
     """A member's role in a parent at a time."""
 
@@ -104,7 +104,7 @@ class Membership:
     # ---- building
 
     def apply(self, events: Sequence[Event], parents: Parents) -> Iterator[RawCoId]:
-        """Judge events that sort after all before them, and keep what is valid.
+        """Judge events that sort after all earlier ones, and keep what is valid.
 
         Yields each parent when it is first linked to, so that `parents` can answer for it from
         then on.
@@ -203,7 +203,7 @@ class Membership:
         return role
 
     def _links_before(self, position: Position) -> dict[RawCoId, str]:
-        """Live links in the order in which they became so."""
+        """Live links in the order in which they became live."""
         if position > self._last:
             return self._live_links
         live: list[tuple[Position, RawCoId, str]] = []
@@ -234,7 +234,7 @@ class Membership:
     def role_at(
         self, member: str, time: int, inherited: Callable[[RawCoId], Role | None]
     ) -> Role | None:
-        """The role for everything but changes of this group; `inherited` is that in a parent."""
+        """The role for everything but changes of this group; `inherited` gives that in a parent."""
         if self._header.is_account and member == self._co_id:
             return Role.ADMIN
         role = self._direct_role(member, time)
@@ -283,7 +283,7 @@ def _at(timeline: list[Event] | None, time: int) -> Event | None:
 
 
 def _acts_higher(offered: str, role: str | None) -> bool:
-    """As isHigherRole of the original: a writer does not act for one who may only write."""
+    """As isHigherRole of the original: writer is not higher than writeOnly."""
     if offered == Role.REVOKED or role == Role.ADMIN:
         return False
     if role is None or role == Role.REVOKED or offered == Role.ADMIN:

@@ -1,4 +1,4 @@
-"""[trio] Erasing what deleted values still have on the disk, when nobody is in need of it."""
+"""[trio] Erasing what deleted values still have on the disk, when nobody needs the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swarm.io.tasks import Wakeup
 class Eraser:
     """Removes all but the tombstones of deleted values, on demand or by its schedule.
 
-    `turn` is that of the storage: no value is erased while one is stored. `hold` is told what is
+    `turn` is the storage's lock: no value is erased while one is stored. `hold` is told what is
     left of each value.
     """
 
@@ -67,7 +67,7 @@ class Eraser:
         return await self._store.pending_erasures()
 
     async def erase_pending(self) -> int:
-        """Erase all that wait for it, unless it has to make way; how many values were.
+        """Erase all that are pending, unless it has to make way; returns how many.
 
         Raises: CorruptStore for the first damaged value, when the others have been erased.
         Cancel: what is left is still pending.

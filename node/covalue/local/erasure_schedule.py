@@ -5,7 +5,7 @@
 | erasing was enabled              | STARTUP_SECONDS on  |
 | a run left something over        | FOLLOW_UP_SECONDS   |
 | a deletion, and nothing planned  | THROTTLE_SECONDS    |
-| a run failed                     | at the next of them |
+| a run failed                     | after next deletion |
 
 A deletion while a run is planned or under way changes nothing: that run finds it.
 
@@ -60,7 +60,7 @@ class ErasureSchedule:
         self._deadline = None
 
     def finish(self, now: float, *, has_more: bool) -> None:
-        """The run is over: all of it, or `has_more` is left. Requires that one was begun."""
+        """The run is over, and may have left `has_more` to erase. Requires that one was begun."""
         if self.phase is not Phase.RUNNING:
             raise RuntimeError(f"no erasing was begun: the schedule is {self.phase.value}")
         if has_more:

@@ -38,7 +38,7 @@ NOT_HELD = HeldState()
 
 
 class HeldStates:
-    """The states of all values that this process has to do with, and which are mounted."""
+    """The states of all values that this process deals with, and which of them are mounted."""
 
     def __init__(self, max_unmounted: int = MAX_UNMOUNTED) -> None:
         self._max_unmounted = max_unmounted

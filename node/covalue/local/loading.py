@@ -27,7 +27,7 @@ ROUND_BYTES = 256 * 1024
 
 @dataclass(slots=True)
 class _Loading:
-    """A value on its way: pieces read and not handed out, and what the first one needs still."""
+    """A value on its way: pieces read and not handed out, and what the first one still needs."""
 
     co_id: RawCoId
     header: CoValueHeader
@@ -50,7 +50,7 @@ async def load_with_dependencies(
     hold: Callable[[RawCoId, HeldState], None],
     round_bytes: int = ROUND_BYTES,
 ) -> AsyncGenerator[Content, None]:
-    """The pieces of a value and of all that it needs and is not mounted, in order.
+    """The pieces of a value, and of what it needs that is not mounted, in order.
 
     `hold` is told how far each value is stored, before its first piece is given.
 
@@ -100,7 +100,7 @@ async def _begin(
 async def _read_on(store: CoValueStore, loading: _Loading, round_bytes: int) -> None:
     loaded = await store.load(loading.co_id, loading.known, round_bytes)
     loading.is_complete = loaded.is_complete or not loaded.pieces
-    # The first piece of all has said already how far the value goes.
+    # The very first piece has said already how far the value goes.
     loading.pieces = deque(replace(piece, expect_until=None) for piece in loaded.pieces)
     loading.known = _reached(loading.known, loaded.pieces)
     loading.look_at_next()

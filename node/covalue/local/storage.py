@@ -7,13 +7,13 @@ stored already, finds gaps, batches bookkeeping, and erases deleted values when 
 
 It trusts its caller: a LocalNode verifies what it hands over, and judges deletions.
 
-Storing goes strictly one after the other, and so does everything else that reads before it
+Messages are stored strictly one after the other, and so is everything else that reads before it
 writes. Several storages may share a store when they share a `turn`.
 
-Other than the original it stores a message in one commit, not one for each session; knows all of
+Unlike the original it stores a message in one commit, not one for each session; knows all of
 a value as soon as it stores a part of it; takes more than was wanted for enough; lets nobody wait
-for a storage that was closed, nor for what was erased; and keeps pages of ids together when
-values come and go between them.
+for a storage that was closed, nor for what was erased; and leaves nothing out between pages of ids
+when values come and go.
 
 Source: cojson 0.20.19 storage/types.ts StorageAPI, storage/storageAsync.ts.
 """
@@ -41,7 +41,7 @@ from node.errors import NodeError
 from swarm.io.tasks import open_background_nursery
 
 _REMEMBERED_PAGES = 16
-"""Ends of pages of ids: whoever goes through all of them asks for the next page soon."""
+"""Ends of pages of ids: a caller that goes through all of them asks for the next page soon."""
 
 Correction = Callable[[KnownState], Awaitable[Sequence[Content] | None]]
 """What the caller has beyond what is stored; None when it cannot help."""
@@ -80,7 +80,7 @@ class LocalStorageStatistics:
 
 
 class _Change:
-    """Of the state of one value, to be waited for."""
+    """The next change of one value's state, to be waited for."""
 
     __slots__ = ("event", "is_unmounted")
 
@@ -93,7 +93,7 @@ class _Change:
 async def open_local_storage(
     store: CoValueStore, unix_ms: Callable[[], int], turn: trio.Lock | None = None
 ) -> AsyncIterator[LocalStorage]:
-    """Use a store for a LocalNode; leaving the block is `aclose`.
+    """Use a store for a LocalNode; leaving the block calls `aclose`.
 
     `unix_ms` is the wall clock, for reconciliation locks. `turn` is given when several storages
     share the store: they take turns then.
@@ -197,7 +197,7 @@ class LocalStorage:
             self._waiting -= 1
 
     async def _wait_change(self, co_id: RawCoId) -> bool:
-        """Wait until the value's state changes; whether that is because it was unmounted."""
+        """Wait until the value's state changes; returns whether it was unmounted."""
         change = self._changes.setdefault(co_id, _Change())
         try:
             await change.event.wait()
@@ -229,7 +229,7 @@ class LocalStorage:
     async def ids(self, limit: int, offset: int = 0) -> list[RawCoId]:
         """Ids [offset, offset + limit) of the values stored, in order.
 
-        A page that follows the one before begins behind its last id, whatever was stored or went
+        A page that follows the one before begins after its last id, whatever was stored or went
         away meanwhile: nothing is left out. Any other offset is counted from the beginning.
 
         Cancel: nothing is changed.
@@ -274,7 +274,7 @@ class LocalStorage:
                     raise NotCorrected(message.co_id, known, is_second=True)
 
     async def _store_one(self, content: Content) -> KnownState | None:
-        """Store one message; what is stored if there is a gap before it, else None."""
+        """Store one message; returns what is stored if there is a gap before it, else None."""
         self._check_open()
         self.eraser.make_way()
         co_id = content.co_id
@@ -301,12 +301,12 @@ class LocalStorage:
         self._valid_deletions.add(co_id)
         self.eraser.value_deleted()
 
-    # The end.
+    # Closing.
 
     async def aclose(self) -> None:
         """Store nothing more; returns when the write in flight is done and notes are written.
 
-        Stores that wait for their turn fail with trio.ClosedResourceError, and so does waiting.
+        A `store` that waits for its turn raises trio.ClosedResourceError, as does `wait_stored`.
 
         Cancel: it is closed all the same; notes may be lost.
         """

@@ -1,4 +1,4 @@
-"""Who has what, noted in batches: an edit at 60 a second must not be 60 more commits.
+"""Who has what, noted in batches: 60 edits a second must not make 60 more commits.
 
 Notes wait up to BATCH_SECONDS for others. Of one value and one peer the last note counts.
 
@@ -51,7 +51,7 @@ class SyncNotes:
         return notes
 
     def put_back(self, notes: dict[NoteKey, bool], now: float) -> None:
-        """The batch was not written; what was noted since counts more."""
+        """The batch was not written; what was noted since takes precedence."""
         self._notes = notes | self._notes
         self._deadline = now + BATCH_SECONDS if self._notes else None
 

@@ -78,7 +78,7 @@ def odd_header() -> CoValueHeader:
 def test_a_header_that_clients_cannot_take_is_refused(shell: EngineShell) -> None:
     odd = odd_header()
     shell.say("eve", Content(odd.id, odd, {}))
-    assert "restricted" in shell.refusals["eve"][0]
+    assert "restrictDeletion is neither true nor false" in shell.refusals["eve"][0]
     shell.bring(Content(odd.id, odd, {}))
     assert shell.stores == []
     settled = shell.settled[-1]
