@@ -1,8 +1,8 @@
 """Who compares everything that is stored with a peer: one session at a time, and seldom.
 
 A lock is held per peer. It is *refused* while another session holds it and took it less than a
-day ago, and for 30 days after it was released: comparing everything is dear. Who takes over an
-abandoned lock goes on where its holder stopped.
+day ago, and for 30 days after it was released: comparing everything costs much. A session that
+takes over an abandoned lock goes on where its holder stopped.
 
 Source: cojson 0.20.19 storage/storageAsync.ts tryAcquireStorageReconciliationLock, config.ts.
 """
@@ -25,7 +25,7 @@ class LockRefusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReconciliationLock:
-    """The last one taken for a peer; times are unix ms."""
+    """The last lock taken for a peer; times are unix ms."""
 
     holder_session_id: str
     acquired_at: int

@@ -52,7 +52,7 @@ class Reconciled:
     copied: int = 0
     damaged: int = 0
     transactions: int = 0
-    """That can be loaded from both, when nothing is damaged."""
+    """Those that can be loaded from both, when nothing is damaged."""
 
 
 async def reconcile(
@@ -72,7 +72,7 @@ async def reconcile(
     result = Reconciled()
     async for co_id in _merged_ids(first, second):
         result.values += 1
-        await trio.lowlevel.checkpoint()  # so that a long walk can be called off
+        await trio.lowlevel.checkpoint()  # so that a long walk can be cancelled
         try:
             is_news = await copy_value(co_id, first, second)
             is_copied = not is_one_way and await copy_value(co_id, second, first)
@@ -108,7 +108,7 @@ async def _merged_ids(first: CoValueStore, second: CoValueStore) -> AsyncIterato
 
 
 async def copy_value(co_id: RawCoId, source: ReadableStore, target: CoValueStore) -> bool:
-    """Copy what the target lacks; whether that was anything.
+    """Copy what the target lacks; returns whether that was anything.
 
     Raises: CorruptStore; what the target raises.
     Cancel: some of it may be copied, in order and without a gap.

@@ -1,4 +1,4 @@
-"""What msgspec reads of stored records. Why here is in `transaction_shapes.py`."""
+"""What msgspec reads of stored records; `transaction_shapes.py` says why this is not compiled."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ _fork_decoder = msgspec.msgpack.Decoder(ForkRow)
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes, what: str) -> T:
-    """Shape and types are checked while it is read: by hand that took three times as long."""
+    """Check shape and types while decoding: by hand that took three times as long."""
     try:
         return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -80,7 +80,7 @@ def _check_json(value: object) -> None:
         item = pending.pop()
         if isinstance(item, dict):
             if not all(isinstance(key, str) for key in item):
-                raise DecodeError("stored header has a key that is no text", 0)
+                raise DecodeError("stored header has a key that is not text", 0)
             pending.extend(item.values())
         elif isinstance(item, list):
             pending.extend(item)
@@ -103,7 +103,7 @@ def decode_session(data: bytes) -> tuple[StoredSession, list[Transaction]]:
 
 
 def decode_session_rows(data: bytes) -> tuple[StoredSession, list[TransactionRow]]:
-    """The same, with the tail as it was read. Raises: DecodeError."""
+    """The session, and its tail as it was read. Raises: DecodeError."""
     row = _decode(_session_decoder, data, "session is not [count, signature, bytes, tail]")
     if len(row.tail) > row.count:
         raise DecodeError(f"stored session of {row.count} with a tail of {len(row.tail)}", 0)
@@ -164,7 +164,7 @@ def row_lines(rows: Iterable[TransactionRow]) -> str:
 
 
 class ShortSession(NamedTuple):
-    """One session of a short value, as in its row: `text` are its transactions, commas between."""
+    """One session of a short value, as in its row: `text` is its transactions, commas between."""
 
     session_id: CoSessionId
     stop: int
@@ -194,7 +194,7 @@ def _short_session(row: object) -> ShortSession:
     match row:
         case [str(session_id), int(count), bytes(signature), int(since), str(text), *_]:
             return ShortSession(parse_session_id(session_id), count, signature, since, text)
-    raise DecodeError("stored text of a session is not in its row", 0)
+    raise DecodeError("stored short session is not [session, count, signature, bytes, text]", 0)
 
 
 def encode_checkpoint(signature: bytes) -> bytes:
@@ -217,7 +217,7 @@ def decode_count(data: bytes) -> int:
     """Raises: DecodeError."""
     count = _unpack(data)
     if not isinstance(count, int) or count < 0:
-        raise DecodeError("stored number of values is none", 0)
+        raise DecodeError("stored count is not a number from 0 on", 0)
     return count
 
 

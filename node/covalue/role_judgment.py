@@ -35,7 +35,7 @@ class Judged:
     seen: int = 0
     """How many events of the view are in it."""
     version: object = field(default_factory=object)
-    """Another object whenever a change counts that did not before."""
+    """A new object whenever a change counts that did not before."""
     used: dict[RawCoId, object] = field(default_factory=dict)
     """The versions of its parents."""
 
@@ -108,8 +108,8 @@ class Judgment:
         self._waiting.clear()
         self._events = self._bytes = 0
         self._is_circular = False
-        holds = self._reach(group_id)
-        while holds and self._waiting:
+        fits = self._reach(group_id)
+        while fits and self._waiting:
             current, steps = next(reversed(self._waiting.items()))
             try:
                 parent = next(steps, None)
@@ -119,9 +119,9 @@ class Judgment:
             if parent is None:
                 del self._waiting[current]
             else:
-                holds = self._reach(parent)
+                fits = self._reach(parent)
         self._forget_circular()
-        if not holds:
+        if not fits:
             self.memberships.clear()
             self.missing.clear()
         return True

@@ -91,7 +91,7 @@ class RoleBook:
         self._evict(view.co_id)
 
     def add_absent(self, group_id: RawCoId) -> None:
-        """It is named somewhere and not stored here: until it is added, nobody has a role in it."""
+        """A group is named, and not stored here: until it is added, nobody has a role in it."""
         self.add_view(GroupView(group_id, _NO_GROUP))
 
     def extend(
@@ -101,7 +101,7 @@ class RoleBook:
         after: int,
         transactions: Sequence[Transaction],
     ) -> bool:
-        """Tell of transactions that were stored; whether they may matter to a role.
+        """Tell of transactions that were stored; returns whether they may matter to a role.
 
         Without a view nothing is kept, and they may.
 
@@ -175,8 +175,8 @@ class RoleBook:
         | ruleset        | valid is                                                            |
         |----------------|---------------------------------------------------------------------|
         | unsafeAllowAll | everything                                                          |
-        | ownedByGroup   | what is by admins, managers, writers, writeOnly of the group then; |
-        |                | by readers what points to a branch and says so in the clear         |
+        | ownedByGroup   | what admins, managers, writers, writeOnly of the group wrote then;  |
+        |                | of readers what points to a branch and says so in the clear         |
         | group, account | what `node.covalue.membership` says                                 |
 
         A group's transactions may rest on one another: to judge several that came together, first
@@ -229,7 +229,7 @@ class RoleBook:
 
 
 def ruling_group(header: CoValueHeader) -> RawCoId | None:
-    """The group or account that owns a value; None when it is owned by none that can exist."""
+    """The group or account that owns a value; None when no such group can exist."""
     owner = header.owner_group
     if owner is None or len(owner) > _MAX_ID_CHARACTERS or not is_co_id(owner):
         return None

@@ -34,5 +34,5 @@ class SessionFork:
 
     @property
     def index(self) -> int:
-        """Of the first transaction that is not the same."""
+        """That of the first transaction that is not the same."""
         return self.kept.after

@@ -31,12 +31,12 @@ class Extension:
     lines: bytes
     """The canonical lines of the transactions."""
     running: RunningHash
-    """The hash with them."""
+    """The hash after them."""
     verdict: tuple[bytes, bool] | None = None
-    """A key against which the signature was checked already, and whether it is of that key."""
+    """A key against which the signature was checked already, and whether it fits."""
 
     def fits(self, log: SessionLog, transactions: Sequence[Transaction], signature: bytes) -> bool:
-        """Whether it is just this that was hashed onto just this log."""
+        """Whether just these transactions were hashed onto just this log."""
         return (
             self.transactions is transactions
             and self.signature == signature
@@ -61,7 +61,7 @@ class SessionLog:
     is_checkpoint: bool = False
     """Whether `signature` is to be kept for good: a piece of content ends here."""
     public_key: bytes | None = None
-    """Of its author, if a signature was checked since it was read from the store."""
+    """The author's, if a signature was checked since the log was read from the store."""
 
     def extension(self, transactions: Sequence[Transaction], signature: bytes) -> Extension:
         """Hash `transactions` onto the log; requires that the running hash is known.
@@ -97,7 +97,7 @@ class SessionLog:
     def extended(
         self, transactions: Sequence[Transaction], signature: bytes, public_key: bytes
     ) -> SessionLog:
-        """Both in one. Raises: InvalidSessionSignature; UnicodeEncodeError."""
+        """Both of these in one. Raises: InvalidSessionSignature; UnicodeEncodeError."""
         return self.appended(self.extension(transactions, signature), public_key)
 
     @property

@@ -1,4 +1,4 @@
-"""The rows that a session gets with what one commit adds to it: see `tails.py`."""
+"""The rows that one commit adds to a session: see `tails.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Records = list[tuple[bytes, bytes | None]]
 def extend(
     co_id: RawCoId, session_id: CoSessionId, rows: SessionRows, end: SessionEnd, records: Records
 ) -> SessionEnd | None:
-    """Add the records of a session that has ended with `end`; how it ends then.
+    """Add the records of a session that has ended with `end`; returns how it ends then.
 
     None, and nothing is added, when `end` says too little: its tail is that of another time, or
     it lacks the last run and that has to grow.

@@ -3,8 +3,8 @@
 Most values are written once, loaded by many, and have a few kilobytes. In the tree they are three
 rows or more, found by a descent: 0.4 ms. So a value that is short when it comes with its header
 is also kept as one local row, which is read and sent as it is: 0.1 ms. The row is written in the
-same step as those in the tree. An edit removes it, as a deletion does: to write all anew with
-every edit would take a fifth of its time. A damaged row is passed over: the tree has all of it.
+same step as those in the tree. An edit removes it, as a deletion does: rewriting it with every
+edit would take a fifth of its time. A damaged row is passed over: the tree has all of it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from node.covalue.records import ShortSession, decode_short, encode_short
 from node.covalue.store import StoredText, StoredValue
 
 MAX_SHORT_BYTES = 8 * 1024
-"""Of header and transactions: more takes so long to send that finding it is no matter."""
+"""Of header and transactions: more takes so long to send that finding it does not matter."""
 
 
 def make_short(value: ValueRows) -> bytes | None:
     """The row of a value that begins with this commit; None if it is long, a group or deleted.
 
-    What a group depends on is in its transactions: it is read as such.
+    What a group depends on is in its transactions: their text does not show it.
     """
     header = value.header
     if header is None or header.is_group or value.is_deletion:

@@ -1,7 +1,7 @@
 """[disk] Reading coValues from cojson's SQLite file.
 
 Whoever wrote the file may have made mistakes, and disks do: every row is checked, and what is
-wrong costs the one value that it belongs to. That transactions verify is not checked again.
+wrong costs the one value that it belongs to. Whether transactions verify is not checked again.
 
 Two or three short queries make a value, 60 µs for one of ten transactions; a hop to a thread
 would cost twice that. They see one state of the file: no append in part, nothing half erased.
@@ -44,7 +44,7 @@ from node.errors import ConfigError, CorruptStore
 
 LOCK_PREFIX = "lock#"
 FORK_TABLE = "beemeshForks"
-"""Evidence of forks; made when there is the first, and JavaScript does not look at it."""
+"""Evidence of forks; the first makes the table, and JavaScript does not look at it."""
 
 MAX_CACHED_HEADERS = 256
 """A value is looked at, then served: parsing its header twice would be a third of the work."""
@@ -65,7 +65,7 @@ _SESSIONS = """SELECT rowID, sessionID, lastIdx, lastSignature, bytesSinceLastSi
 _CHECKPOINTS = """SELECT idx, signature FROM signatureAfter
     WHERE ses = ? AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?"""
 _TRANSACTIONS = "SELECT tx FROM transactions WHERE ses = ? AND idx >= ? AND idx < ? ORDER BY idx"
-# Texts that are no UTF-8 must not come as far as Python, which could not say whose they are.
+# Texts that are not UTF-8 must not get as far as Python, which could not say whose they are.
 _IDS = """SELECT id FROM coValues WHERE id > ? AND id >= ? AND id < ?
     AND id NOT GLOB '*[^0-9A-Za-z_]*' ORDER BY id LIMIT ?"""
 _UNSYNCED = """SELECT DISTINCT co_value_id FROM unsynced_covalues
@@ -105,7 +105,7 @@ def _describe(
     rows: Mapping[CoSessionId, _SessionRow],
     transactions: Iterable[Transaction],
 ) -> StoredValue:
-    """The value without its transactions, which are all of it when it is a group."""
+    """The value without its transactions; a group's must all be given, others' need not be."""
     sessions = {session_id: row.stored for session_id, row in rows.items()}
     dependencies = value_dependencies(co_id, value.header, sessions, transactions)
     return StoredValue(value.header, sessions, dependencies, value.is_deleted)
@@ -163,7 +163,7 @@ class SqliteReader:
     def load_value(self, co_id: RawCoId) -> StoredValue | None:
         """As `CoValueStore.load_value`. Raises: CorruptStore.
 
-        Most that is asked for is what somebody brings, and not here: one query tells.
+        Most values asked for are what somebody brings, and not here: one query tells.
         """
         if not self._has(co_id):
             return None
@@ -235,12 +235,12 @@ class SqliteReader:
         return _ValueRow(row_id, header, bool(is_deleted))
 
     def _sessions(self, value: _ValueRow) -> dict[CoSessionId, _SessionRow]:
-        """Of a tombstone the delete sessions only."""
+        """Those of a value; of a tombstone the delete sessions only."""
         rows: dict[CoSessionId, _SessionRow] = {}
         found = self._execute(_SESSIONS, (value.row_id,))
         for row_id, text, count, signature, since, has_checkpoints in found:
             if not isinstance(text, str):
-                raise DecodeError("stored session id is no text", 0)
+                raise DecodeError("stored session id is not text", 0)
             session_id = parse_session_id(text)
             if value.is_deleted and not is_delete_session(session_id):
                 continue
@@ -305,7 +305,7 @@ class SqliteReader:
         return [text for (text,) in found]
 
     def ids(self, prefix: str, after: str, limit: int) -> list[RawCoId]:
-        """At most `limit` ids, in order; texts that are no ids are passed over."""
+        """At most `limit` ids, in order; texts that are not ids are passed over."""
         return self._read("ids", lambda: self._page_of_ids(prefix, after, limit))
 
     def _page_of_ids(self, prefix: str, after: str, limit: int) -> list[RawCoId]:
@@ -373,9 +373,9 @@ class SqliteReader:
 def _foreign_mode(path: Path) -> str:
     """How SQLite is to open it.
 
-    Where there is a write-ahead log, it wants to make its shared memory beside the file even to
-    read it. Where it cannot, and nobody has a log there, as a writer would, the file is read as
-    it is, without a lock.
+    SQLite reads a file with a write-ahead log only with shared memory beside it. Where it cannot
+    make that, and no journal is there, as there would be with a writer, the file is read as it is,
+    without a lock.
     """
     file = path.resolve()
     if os.access(file.parent, os.W_OK) or _has_journal(file):
@@ -401,7 +401,7 @@ def _has_journal(path: Path) -> bool:
 def _tidy(path: Path) -> None:
     """Remove what reading has left beside a file that had nothing beside it.
 
-    SQLite does so itself when the last connection that may write is closed, and knows which is.
+    SQLite does so itself when the last connection that may write is closed, and knows which it is.
     """
     uri = f"{path.absolute().as_uri()}?mode=rw"
     with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
@@ -411,7 +411,7 @@ def _tidy(path: Path) -> None:
 def open_foreign(path: Path) -> SqliteReader:
     """Read a file of any version up to ours, which may be in use, without changing it. Blocks.
 
-    Raises: FileNotFoundError; ConfigError when it is no file of cojson.
+    Raises: FileNotFoundError; ConfigError when it is not a file of cojson.
     """
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -430,7 +430,7 @@ def open_foreign(path: Path) -> SqliteReader:
 
 def _decode_header(text: object) -> CoValueHeader:
     if not isinstance(text, str):
-        raise DecodeError("stored header is no text", 0)
+        raise DecodeError("stored header is not text", 0)
     return parse_header_text(text)
 
 
@@ -444,5 +444,5 @@ def _decode_session(count: object, signature: object, since: object) -> StoredSe
 
 def _blob(record: object) -> bytes:
     if not isinstance(record, bytes):
-        raise DecodeError("stored fork is no blob", 0)
+        raise DecodeError("stored fork is not a blob", 0)
     return record

@@ -173,7 +173,7 @@ def _bring_up(path: Path) -> None:
             raise StoreLocked(str(path), lock_holder(path)) from error
         raise StorageFailed(f"{path}: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise ConfigError(f"{path} is no usable SQLite database: {error}") from error
+        raise ConfigError(f"{path} is not a usable SQLite database: {error}") from error
     finally:
         connection.close()
 
@@ -193,7 +193,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def check_version(path: Path, version: int) -> None:
-    """Raises: ConfigError when nobody here knows what is in a file of that version."""
+    """Raises: ConfigError for a version that is newer than what this node knows."""
     if version > SCHEMA_VERSION:
         raise ConfigError(
             f"{path} has schema version {version}, written by a newer cojson: this node knows "
@@ -223,7 +223,7 @@ def _migrate(connection: sqlite3.Connection, number: int, statements: tuple[str,
 def add_stand_ins(connection: sqlite3.Connection) -> None:
     """Let a file of an older version be read as one of version 7, without changing it.
 
-    What it lacks is made in the connection's own temporary schema, which is looked into first.
+    What it lacks is made in the connection's own temporary schema, where SQLite looks first.
     """
     found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     tables = {name for (name,) in found.fetchall()}

@@ -1,4 +1,4 @@
-"""[disk] Giving the space of what was erased back, and leaving nothing of it to be found.
+"""[disk] Giving back the space of what was erased, and leaving nothing of it to be found.
 
 Files that we made keep track of free pages (`auto_vacuum=INCREMENTAL`): after an erasure they
 shrink in small steps, between which others may write. Files that JavaScript made do not; they are
@@ -39,13 +39,13 @@ def is_worth_rewriting(connection: sqlite3.Connection) -> bool:
 
 
 def rewrite(connection: sqlite3.Connection) -> None:
-    """Make the file anew, shrinkable from now on."""
+    """Rewrite the file, shrinkable from now on."""
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("VACUUM")
 
 
 def shrink(connection: sqlite3.Connection) -> bool:
-    """Give some free pages back; whether there are more."""
+    """Give some free pages back; returns whether there are more."""
     connection.execute(f"PRAGMA incremental_vacuum({_STEP_PAGES})").fetchall()
     return _pragma(connection, "freelist_count") > 0
 

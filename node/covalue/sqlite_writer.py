@@ -114,7 +114,7 @@ class SqliteWriter:
         )
 
     def begin(self) -> None:
-        """Raises: StoreLocked when another program wrote to it; StorageFailed after a failure."""
+        """Raises: StoreLocked if another program wrote to it; StorageFailed after a failure."""
         if self._has_failed:
             raise StorageFailed(f"{self._path}: a write failed before; open it again")
         self._execute("BEGIN IMMEDIATE")
@@ -132,7 +132,7 @@ class SqliteWriter:
         self._added = 0
 
     def rollback(self) -> None:
-        """Undo what was begun, if anything was. Raises: sqlite3.Error; it is of no use then."""
+        """Undo what was begun, if anything was. Raises: sqlite3.Error; all is refused then."""
         self._has_failed = True
         if self._connection.in_transaction:
             self._execute("ROLLBACK")
@@ -145,7 +145,7 @@ class SqliteWriter:
     def recover(self) -> None:
         """After a failure: undo what was begun, look how much is stored, and go on.
 
-        Raises: sqlite3.Error; it still refuses everything then.
+        Raises: sqlite3.Error; all is still refused then.
         """
         if not self._has_failed:
             return
@@ -162,7 +162,7 @@ class SqliteWriter:
         """Write what a commit adds.
 
         Rows of one kind go in together: a statement of its own for each takes a fifth longer. What
-        must be new is not looked for before.
+        must be new is not looked up first.
         """
         new: list[tuple[int, int, CoSessionId, int, str, int]] = []
         grown: list[tuple[int, str, int, int]] = []
@@ -222,7 +222,7 @@ class SqliteWriter:
         row_id = self._last_value_row + 1
         for spaces in range(_MAX_SPACES):
             try:
-                # The file wants different headers. Should a damaged row have this one, then
+                # No two rows may have the same header. Should a damaged row have this one, then
                 # blanks make it another text and the same JSON.
                 values = (row_id, co_id, header + " " * spaces)
                 self._execute("INSERT INTO coValues (rowID, id, header) VALUES (?, ?, ?)", values)
@@ -323,12 +323,12 @@ class SqliteWriter:
         self.written_bytes = 0
 
     def scrub(self) -> None:
-        """Make a small file anew: copies that moving rows left in its pages are gone. Blocks."""
+        """Rewrite a small file: copies that moving rows left in its pages are gone then. Blocks."""
         if sqlite_space.is_small(self._connection):
             sqlite_space.rewrite(self._connection)
 
     def reclaim(self) -> bool:
-        """Give back one step of what was erased; whether there is more to do. Blocks.
+        """Give back one step of what was erased; returns whether there is more to do. Blocks.
 
         The last step empties the write-ahead log, unless a reader is in the way for longer than
         5 s: the next erasure does it then, or whoever closes the file last.

@@ -113,7 +113,7 @@ class LoadedPieces:
     pieces: Sequence[Content] = field(default_factory=list)
     is_complete: bool = True
     value: StoredValue | None = None
-    """What `load_value` would tell, where a load of everything came upon it by the way."""
+    """What `load_value` would tell, where a load of everything came upon it on its way."""
 
 
 class SessionSize(NamedTuple):
@@ -155,7 +155,7 @@ class CoValueStore(Protocol):
         ...
 
     async def load_text(self, co_id: RawCoId) -> StoredText | None:
-        """The whole of a value that is not long, as text; None for another: ask `load`.
+        """The whole of a value that is not long, as text; None for any other: ask `load`.
 
         Raises: CorruptStore.
         Cancel: nothing is changed.
@@ -183,14 +183,14 @@ class CoValueStore(Protocol):
         ...
 
     def ids(self, prefix: str = "", after: str = "") -> AsyncIterator[RawCoId]:
-        """Ids of the values stored that begin with `prefix` and sort behind `after`, in order."""
+        """Ids of the values stored that begin with `prefix` and sort after `after`, in order."""
         ...
 
     def count(self) -> int:
         """How many values are stored."""
         ...
 
-    # Who has what: for those who keep a value's state at other peers beside it.
+    # Who has what: for callers that keep, beside a value, what other peers have of it.
 
     async def track_sync(self, changes: Mapping[tuple[RawCoId, str], bool]) -> None:
         """Note which (value, peer) are synced (True) and which are not yet (False).

@@ -1,7 +1,7 @@
 """The end of a session, while it is being written: it lies in the session's own row.
 
-A live edit is one transaction. With a row of its own it would cost whoever reads the value a
-block, and two blocks to write: the session's row changes with every edit anyway. So that row
+A live edit is one transaction. With a row of its own it would cost each reader of the value one
+block, and the writer two: the session's row changes with every edit anyway. So that row
 carries the last transactions, the *tail*, up to TAIL_BYTES. What grows beyond becomes a run, or
 joins the run before it while both together stay below RUN_BYTES: an edit is written three times
 over, and read as one of many. A reader takes a session's runs, and then its tail.
@@ -27,7 +27,7 @@ TAIL_BYTES = 512
 """Of a session that has runs: half of it, on average, is written again with each edit."""
 
 RUN_BYTES = 2 * 1024
-"""To this a run grows by edits; and this a session may have before it gets its first run."""
+"""A run grows by edits up to this; and a session may have this before it gets its first run."""
 
 CACHED_BYTES = 8 * 1024 * 1024
 """Ends of the sessions written last: those of others are read before they are written."""
@@ -118,7 +118,7 @@ class EndCache:
         """Each with its size."""
 
     def take(self, co_id: RawCoId, session_id: CoSessionId) -> SessionEnd | None:
-        """The end, which is not in here any more until `keep`: it is about to change."""
+        """The end, which is no longer in here until `keep`: it is about to change."""
         kept = self._ends.pop((co_id, session_id), None)
         if kept is None:
             return None
@@ -127,7 +127,7 @@ class EndCache:
         return end
 
     def keep(self, co_id: RawCoId, session_id: CoSessionId, end: SessionEnd) -> None:
-        """It was stored."""
+        """The end was stored."""
         self.take(co_id, session_id)
         run = end.run
         size = _CACHED_END_BYTES + len(end.tail.packed)

@@ -1,7 +1,7 @@
 """How much a store can load: enough to tell whether two stores hold the same.
 
 Not for any two stores, but for those of which one can only be behind the other. Values and
-deletions only become more; of equally many deletions, sessions only grow.
+deletions only become more; with equally many deletions, sessions only grow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from node.covalue.store import StoredValue
 class Totals:
     """Values, how many of them are deleted, and the transactions that can be loaded of all.
 
-    Of a deleted value those of its delete sessions, whether the others are erased yet or not.
+    Of a deleted value only its delete sessions count, whether the rest is erased yet or not.
     """
 
     values: int

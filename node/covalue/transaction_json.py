@@ -39,7 +39,7 @@ def parse_transaction(raw: TransactionJson) -> Transaction:
 
 
 def parse_transactions(texts: Sequence[str]) -> list[Transaction]:
-    """One transaction of each text. Raises: DecodeError."""
+    """One transaction from each text. Raises: DecodeError."""
     return [parse_transaction(raw) for raw in _decode(texts, _join(texts))]
 
 

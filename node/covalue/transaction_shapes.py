@@ -1,7 +1,7 @@
 """What msgspec reads and writes of one transaction.
 
-It makes these classes of their annotations, which a compiled class has not: so what uses them is
-compiled (`setup.py`), and they are not.
+It makes these classes from their annotations, which a compiled class lacks: so the modules that
+use them are compiled (`setup.py`), and this one is not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class TransactionJson(msgspec.Struct, rename="camel", gc=False):
 
 
 class PrivateText(msgspec.Struct, rename="camel", gc=False):
-    """Its fields in the order in which they are written."""
+    """The fields of a private one, in the order in which they are written."""
 
     encrypted_changes: str
     key_used: str
@@ -32,7 +32,7 @@ class PrivateText(msgspec.Struct, rename="camel", gc=False):
 
 
 class TrustingText(msgspec.Struct, rename="camel", gc=False):
-    """The same without a key."""
+    """The fields of a trusting one, in that order, too."""
 
     changes: str
     made_at: int

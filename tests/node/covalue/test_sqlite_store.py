@@ -149,7 +149,7 @@ async def test_migrations_that_javascript_broke_off_are_taken_up(tmp_path: Path)
 async def test_what_is_no_file_of_cojson_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("not a database" * 100)
-    assert "no usable SQLite database" in await refusal(text)
+    assert "not a usable SQLite database" in await refusal(text)
     assert text.read_text() == "not a database" * 100
     other = tmp_path / "other"
     change(other, "CREATE TABLE bookmarks (url)")
