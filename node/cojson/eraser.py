@@ -1,7 +1,7 @@
 """[trio] Erasing deleted values in the background, one at a time, so that nobody waits long.
 
 A deletion is judged once more before anything is removed: transactions of its group may have
-come late. A value whose deletion is valid no more stays as it is, a tombstone with its content on
+come late. A value whose deletion is no longer valid stays as it is, a tombstone with its content on
 the disk, and is looked at again the next time.
 
 Source: cojson 0.20.19 storage/DeletedCoValuesEraserScheduler.ts has the same pace.
@@ -75,7 +75,7 @@ class Eraser:
         for co_id in await self._store.pending_erasures():
             try:
                 if not await self._may_erase(co_id):
-                    _log.warning("not erased", co_id=co_id, reason="its deletion is valid no more")
+                    _log.warning("not erased", co_id=co_id, reason="its deletion no longer holds")
                     continue
                 erased = await self._store.erase(co_id)
             except CorruptStore as error:

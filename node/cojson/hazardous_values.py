@@ -92,7 +92,7 @@ class HazardousValues:
         if self.signed(session_id) and co_id not in session_dependencies((session_id,)):
             return "signed by an account that clients do not take"
         if is_group and self.are_among(member_dependencies(transactions)):
-            return "a member or parent of a group that clients do not take"
+            return "a group's member or parent that clients do not take"
         return None
 
     def _reason(self, header: CoValueHeader) -> str | None:

@@ -164,7 +164,7 @@ class Rights:
                 if self._roles.may_delete(header, session_owner(session_id), made_at):
                     verified.is_deletion = True
                     continue
-                reason = f"its author was no admin of {header.owner_group} at {made_at}"
+                reason = f"its author was not an admin of {header.owner_group} at {made_at}"
             elif self._enforces_writes and not self._may_write(entry, header, session_id, append):
                 reason = "its author had no right to write"
             else:

@@ -119,7 +119,7 @@ class _Reader:
         if text is None:
             return None
         if len(text) > MAX_FRAME_BYTES:
-            self._link.outbox.end(f"a frame of {len(text)} characters")
+            self._link.outbox.end(f"a frame of {len(text)} characters is too large")
             return None
         return len(text), await self._take(text)
 

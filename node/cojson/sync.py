@@ -339,7 +339,7 @@ class SyncEngine:
         return out
 
     def not_stored(self, tickets: Iterable[int]) -> list[Output]:
-        """These commits met damage: refuse what was in them. They are all that were out of a value.
+        """These commits met damage: refuse what was in them. No later ones of their values are out.
 
         A later question asks the disk again.
         """

@@ -144,7 +144,7 @@ def _key_hazard(key: object) -> str | None:
     named = key.removeprefix(_PARENT_PREFIX)
     is_named = named.startswith("co_") or (named != key and named != "")
     if is_named and not _is_id(named):
-        return "a member or parent of a group that cannot exist"
+        return "a group's member or parent that cannot exist"
     return None
 
 

@@ -105,12 +105,14 @@ def parse_header(fields: JsonValue) -> CoValueHeader:
     Raises: DecodeError.
     """
     if not isinstance(fields, dict) or frozenset(fields) not in _SHAPES:
-        raise DecodeError("a header has type, ruleset, meta, uniqueness and perhaps createdAt", 0)
+        raise DecodeError(
+            "a header needs type, ruleset, meta and uniqueness, and may have createdAt", 0
+        )
     kind = fields["type"]
     if not isinstance(kind, str):
-        raise DecodeError("a header's type is text", 0)
+        raise DecodeError("a header's type must be text", 0)
     if not isinstance(fields.get("createdAt"), str | None):
-        raise DecodeError("a header's createdAt is text or null", 0)
+        raise DecodeError("a header's createdAt must be text or null", 0)
     _check_uniqueness(fields["uniqueness"])
     owner_group, initial_admin = _parse_ruleset(fields["ruleset"])
     meta = fields["meta"]
@@ -147,7 +149,7 @@ def parse_header_text(text: str) -> CoValueHeader:
 def _parse_ruleset(ruleset: JsonValue) -> tuple[str | None, str | None]:
     """(owning group, initial admin), at most one of them given."""
     if not isinstance(ruleset, dict):
-        raise DecodeError("a header's ruleset is an object", 0)
+        raise DecodeError("a header's ruleset must be an object", 0)
     kind = ruleset.get("type")
     shapes = _RULESETS.get(kind) if isinstance(kind, str) else None
     if shapes is None or frozenset(ruleset) not in shapes:
@@ -155,12 +157,12 @@ def _parse_ruleset(ruleset: JsonValue) -> tuple[str | None, str | None]:
     if kind == "ownedByGroup":
         group = ruleset["group"]
         if not isinstance(group, str):
-            raise DecodeError("a value's group is text", 0)
+            raise DecodeError("a value's group must be text", 0)
         return group, None
     if kind == "group":
         admin = ruleset["initialAdmin"]
         if not isinstance(admin, str):
-            raise DecodeError("a group's initial admin is text", 0)
+            raise DecodeError("a group's initial admin must be text", 0)
         return None, admin
     return None, None
 
@@ -173,7 +175,9 @@ def _check_uniqueness(value: JsonValue) -> None:
             return
         case dict() if all(key and isinstance(item, str) for key, item in value.items()):
             return
-    raise DecodeError("a header's uniqueness is text, boolean, null, integer or texts by name", 0)
+    raise DecodeError(
+        "a header's uniqueness must be text, boolean, null, integer or texts by name", 0
+    )
 
 
 def _is_exact(number: int) -> bool:

@@ -301,7 +301,7 @@ class SqliteReader:
     def _texts(self, row_id: int, start: int, stop: int) -> list[str]:
         found = self._execute(_TRANSACTIONS, (row_id, start, stop)).fetchall()
         if len(found) != stop - start:
-            raise DecodeError(f"{len(found)} of {stop - start} stored transactions are there", 0)
+            raise DecodeError(f"only {len(found)} of {stop - start} transactions are stored", 0)
         return [text for (text,) in found]
 
     def ids(self, prefix: str, after: str, limit: int) -> list[RawCoId]:

@@ -26,7 +26,7 @@ def parse_transaction(raw: TransactionJson) -> Transaction:
     made_at = raw.made_at
     if isinstance(made_at, float):
         if not made_at.is_integer():
-            raise DecodeError(f"transaction made at {made_at}", 0)
+            raise DecodeError(f"transaction made at {made_at}, not at an integer", 0)
         made_at = int(made_at)
     if not 0 <= made_at < 2**64:
         raise DecodeError("transaction made at a time that is not in [0, 2^64)", 0)

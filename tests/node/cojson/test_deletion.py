@@ -61,9 +61,9 @@ def test_an_admin_deletes_and_everybody_hears_of_it_once_it_is_durable(shell: En
 @pytest.mark.parametrize(
     ("deletion", "reason"),
     [
-        (BOB.deletion(MAP), "was no admin"),
-        (EVE.deletion(MAP), "was no admin"),
-        (ANN.deletion(MAP, made_at=999), "was no admin"),
+        (BOB.deletion(MAP), "was not an admin"),
+        (EVE.deletion(MAP), "was not an admin"),
+        (ANN.deletion(MAP, made_at=999), "was not an admin"),
         (ANN.deletion(MAP, marked=GROUP.id), "names another value"),
         (ANN.deletion(MAP, count=2), "2 transactions"),
         (ANN.deletion(GROUP), "cannot be deleted"),
