@@ -35,8 +35,11 @@ DIRECTION_NAMES = ["from js to ours", "from ours to js"]
 
 
 @contextmanager
-def run_javascript() -> Iterator[int]:
-    """The process, for as long as the block lasts; gives the port of its control."""
+def run_javascript(patience: float = 60.0) -> Iterator[int]:
+    """The process, for as long as the block lasts; gives the port of its control.
+
+    It is killed if it takes more than `patience` seconds to end, and TimeoutExpired raised.
+    """
     process = subprocess.Popen(
         ["node", "core_peer.cjs"], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -46,8 +49,14 @@ def run_javascript() -> Iterator[int]:
         yield int(process.stdout.readline())
     finally:
         process.stdin.close()
-        process.wait(60)
-        process.stdout.close()
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            process.stdout.close()
 
 
 class Control:
@@ -102,6 +111,7 @@ class Party(Protocol):
     async def get_forced(self, index: int) -> bytes: ...
     async def get_local(self, index: int) -> bytes | None: ...
     async def has(self, start: int, stop: int) -> bool: ...
+    async def held(self, length: int) -> set[int]: ...
     async def update(self) -> bool: ...
     async def download(self, start: int, stop: int, *, linear: bool = False) -> None: ...
     async def download_blocks(self, blocks: Sequence[int]) -> None: ...
@@ -157,6 +167,9 @@ class JavaScriptParty:
 
     async def has(self, start: int, stop: int) -> bool:
         return bool((await self("has", start=start, stop=stop))["has"])
+
+    async def held(self, length: int) -> set[int]:
+        return set((await self("held", length=length))["held"])
 
     async def update(self) -> bool:
         return bool((await self("update", options={"wait": True}))["updated"])
@@ -278,6 +291,9 @@ class OurParty:
 
     async def has(self, start: int, stop: int) -> bool:
         return self.core.has_range(start, stop)
+
+    async def held(self, length: int) -> set[int]:
+        return set(filter(self.core.has, range(length)))
 
     async def update(self) -> bool:
         return await self.core.update()
@@ -437,34 +453,45 @@ class World:
         return OurParty(self, self._name(OURS), store, core)
 
     async def join(self, one: Party, other: Party) -> Callable[[], Awaitable[None]]:
-        """Connect them; `one` dials. Returns when both know each other; gives what parts them."""
-        counts = [len(await party.peers()) for party in (one, other)]
+        """Connect them; `one` dials. Returns when both know each other; gives what parts them.
+
+        Nobody else may join or part from either meanwhile: it is told by the number of peers.
+        """
         name = self._name("connection")
         dialing, listening_scope = trio.CancelScope(), trio.CancelScope()
-        if isinstance(one, JavaScriptParty) and isinstance(other, JavaScriptParty):
-            await one("pair", other=other.id, name=name)
-        elif isinstance(one, JavaScriptParty) and isinstance(other, OurParty):
-            port = await self._nursery.start(self._listen, other, listening_scope)
-            await one("connect", name=name, port=port)
-        elif isinstance(one, OurParty) and isinstance(other, JavaScriptParty):
-            port = (await other("listen", name=name))["port"]
-            self._nursery.start_soon(self.dial, one, port, dialing)
-        else:
-            assert isinstance(one, OurParty)
-            assert isinstance(other, OurParty)
-            port = await self._nursery.start(self._listen, other, listening_scope)
-            self._nursery.start_soon(self.dial, one, port, dialing)
-        for party, count in zip((one, other), counts, strict=True):
-            await party.until("peer_count", count + 1)
+        await self._connect(one, other, name, dialing, listening_scope)
 
         async def part() -> None:
+            counts = [len(await party.peers()) for party in (one, other)]
             dialing.cancel()
             listening_scope.cancel()
             await self.control("unpair", name=name)
             for party, count in zip((one, other), counts, strict=True):
-                await party.until("peer_count", exactly=count)
+                await party.until("peer_count", exactly=count - 1)
 
         return part
+
+    async def _connect(
+        self,
+        one: Party,
+        other: Party,
+        name: str,
+        dialing: trio.CancelScope,
+        listening_scope: trio.CancelScope,
+    ) -> None:
+        counts = [len(await party.peers()) for party in (one, other)]
+        if isinstance(other, JavaScriptParty):
+            port = (await other("listen", name=name))["port"]
+        else:
+            assert isinstance(other, OurParty)
+            port = await self._nursery.start(self._listen, other, listening_scope)
+        if isinstance(one, JavaScriptParty):
+            await one("connect", name=name, port=port)
+        else:
+            assert isinstance(one, OurParty)
+            self._nursery.start_soon(self.dial, one, port, dialing)
+        for party, count in zip((one, other), counts, strict=True):
+            await party.until("peer_count", count + 1)
 
     async def _listen(
         self,

@@ -82,17 +82,6 @@ class Session {
     this.streams.set(name, [...(this.streams.get(name) || []), stream])
   }
 
-  async pair({ id, other, name }) {
-    const one = this.cores.get(id).replicate(true, { keepAlive: false })
-    const two = this.cores.get(other).replicate(false, { keepAlive: false })
-    for (const stream of [one, two]) {
-      stream.on('error', () => {})
-      this.keep(name, stream)
-    }
-    one.pipe(two).pipe(one)
-    return {}
-  }
-
   async unpair({ name }) {
     const streams = this.streams.get(name) || []
     this.streams.delete(name)
@@ -205,6 +194,13 @@ class Session {
 
   async has({ id, start, stop }) {
     return { has: await this.cores.get(id).has(start, stop) }
+  }
+
+  async held({ id, length }) {
+    const core = this.cores.get(id)
+    const held = []
+    for (let index = 0; index < length; index++) if (await core.has(index)) held.push(index)
+    return { held }
   }
 
   async update({ id, options }) {
