@@ -72,13 +72,17 @@ class OpenLog:
         self._on_frozen = on_frozen
         self.exclusive_sessions = trio.Semaphore(1, max_value=1)
         self.users = LogUsers()
-        log.on_cut = self.users.truncating
+        log.on_cut = self._truncating
         self._announced = (log.head.fork, log.durable_length)
         self._appended = 0
         self._verified = 0
         self.is_marking = False
         self._channels = OpenChannels()
         self.replication = CoreReplication(self)
+
+    def _truncating(self, length: int) -> None:
+        self.users.truncating(length)
+        self.replication.truncating(length)
 
     # --- what peers are told of: `replication.replicated_log.ReplicatedLog` --------------------
 

@@ -118,18 +118,30 @@ class Announcer:
                 and sent.allow_push == sync.allow_push
             ):
                 return
-        if sent is not None and sent.fork != sync.fork:
-            self._drop_history(peer, sent.length)
         peer.sent_sync = sync
-        peer.outbox.append((MessageType.SYNC, sync.encode()))
+        if sent is None or sent.fork == sync.fork:
+            peer.outbox.append((MessageType.SYNC, sync.encode()))
+        else:
+            self._change_history(peer, sent.length, sync)
 
-    def _drop_history(self, peer: RemotePeer, old_length: int) -> None:
-        """Announce that blocks of the old history are gone, from where it parted at the latest."""
-        kept = min(self._log.contiguous_length, self.served.length)
-        peer.sent_contiguous = min(peer.sent_contiguous, kept)
-        if old_length > kept:
-            dropped = Range(kept, old_length - kept, drop=True)
+    def _change_history(self, peer: RemotePeer, old_length: int, sync: Sync) -> None:
+        """Announce that blocks of the old history are gone, from where it parted at the latest.
+
+        What is here from there on is told: all that is behind a gap the peer may know only from
+        what it was told once.
+        """
+        length = self.served.length
+        contiguous = min(self._log.contiguous_length, length)
+        common = max(contiguous, min(peer.common_length or 0, length))
+        peer.common_length = None
+        peer.sent_contiguous = min(peer.sent_contiguous, common)
+        if old_length > common:
+            dropped = Range(common, old_length - common, drop=True)
             peer.outbox.append((MessageType.RANGE, dropped.encode()))
+        peer.outbox.append((MessageType.SYNC, sync.encode()))
+        held = min(self._log.bitfield.first_unset(common), length)
+        if contiguous < length and held > common:
+            peer.outbox.append((MessageType.RANGE, Range(common, held - common).encode()))
 
     def _can_upgrade(self, peer: RemotePeer) -> bool:
         """Whether we can prove the way from the peer's length to ours: we have its roots."""

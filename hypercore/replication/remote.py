@@ -108,17 +108,24 @@ class RemotePeer:
         self.parked: list[InflightRequest] = []
         """Open requests whose answer came before the nodes it builds on."""
 
+        self.common_length: int | None = None
+        """What is left of the history that it was told of last, if ours was cut since."""
+
         self.sent_wants = SentWants()
         self.received_wants = ReceivedWants()
         self.outbox: list[tuple[int, bytes]] = []
-        self.last_extension_sent = ""
-        self.last_extension_received = ""
+        self.last_extension_sent = self.last_extension_received = ""
         self.is_gone = False
         self._contiguous = 0
         self._others = BitMap64()
         self._lacks = BitMap64()
         self._ahead = range(0)
         """The last run that it announced beyond our end; earlier ones are not remembered."""
+
+    def truncating(self, length: int) -> None:
+        """Our log is about to be cut to that length."""
+        before = self.common_length
+        self.common_length = length if before is None else min(before, length)
 
     @property
     def contiguous_length(self) -> int:

@@ -155,6 +155,11 @@ class CoreReplication:
     def stop_seek(self, seek: Seek) -> None:
         self._served.act(self._replicator.stop_seek(seek, trio.current_time()))
 
+    def truncating(self, length: int) -> None:
+        """The log is about to be cut to that length."""
+        for peer in self._replicator.peers:
+            peer.truncating(length)
+
     def log_changed(self) -> None:
         """The log was appended to or truncated, or more of it became durable: announce it."""
         self._served.act(self._replicator.log_changed(trio.current_time()))

@@ -64,3 +64,33 @@ async def test_a_new_history_is_followed_whose_writer_lacks_what_the_reader_lack
             assert copy.head == core.head
             assert await copy.get(1, wait=False) == b"old 1"
             assert await copy.get(16) == b"new"
+
+
+async def test_what_a_writer_with_gaps_keeps_of_its_old_history_is_still_to_be_had_of_it() -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other_store:
+        core = await store.get(name="log")
+        copy = await other_store.get(key=core.key)
+        await core.append([b"old %d" % index for index in range(30)])
+        await core.clear(10, 18)
+        async with replicating(core, copy):
+            await copy.wait_length(30)
+            await copy.get(25)
+            await core.truncate(21)
+            await copy.wait_change(30, 0)
+            assert await copy.get(20) == b"old 20"
+
+
+async def test_what_a_writer_with_gaps_appends_to_the_place_of_the_old_history_is_told() -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other_store:
+        core = await store.get(name="log")
+        copy = await other_store.get(key=core.key)
+        await core.append([b"old %d" % index for index in range(30)])
+        await core.clear(10, 18)
+        async with replicating(core, copy):
+            await copy.wait_length(30)
+            await copy.get(25)
+            async with store.atom(core) as atom:
+                atom[core].truncate(21)
+                atom[core].append([b"new"] * 4)
+            await copy.wait_change(30, 0)
+            assert await copy.get(22) == b"new"
