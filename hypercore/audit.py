@@ -39,12 +39,14 @@ class DamageKind(StrEnum):
     """A tree node that its children do not hash to: one of them is wrong, or it is."""
     MARK = "mark"
     """The bit that says whether a block is here."""
+    PAGE = "page of marks"
+    """So many of these bits as are in one row."""
     HEAD = "head"
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A run of damaged blocks, or of marks of blocks, [start, stop); or a tree node."""
+    """A run of damaged blocks, or of marks of blocks, [start, stop); or a tree node, or a page."""
 
     kind: DamageKind
     start: int
@@ -293,7 +295,7 @@ class Audit:
             self._add(DamageKind.HEAD, length, "another one is on the disk")
         for page in self._log.bitfield.pages():
             if stored.bitfield.page_bytes(page) != self._log.bitfield.page_bytes(page):
-                self._add(DamageKind.MARK, page, "another page of marks is on the disk")
+                self._add(DamageKind.PAGE, page, "another one is on the disk")
 
 
 async def audit_log(

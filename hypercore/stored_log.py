@@ -323,6 +323,11 @@ class StoredLog:
             self._held.stage_restored(batch, blocks, self.head.length)
         self._tree.forget()
 
+    def rewrite_marks(self, page: int) -> None:
+        """Write anew which blocks of that page are here. Raises: StorageFailed."""
+        with self._writing() as batch:
+            self.rows.stage_page(batch, self.bitfield, page)
+
     def forget_node(self, index: int) -> None:
         """Delete a tree node that cannot be read. Raises: StorageFailed."""
         self.check_usable()

@@ -118,7 +118,7 @@ async def test_an_audit_goes_on_while_the_log_changes() -> None:
         (DamageKind.NODE, 95, lambda batch, keys: batch.put(keys.node(95), b"no node")),
         (DamageKind.NODE, 95, lambda batch, keys: batch.put(keys.node(95), node(97))),
         (DamageKind.SUBTREE, 95, lambda batch, keys: batch.put(keys.node(95), node(95))),
-        (DamageKind.MARK, 0, lambda batch, keys: batch.delete(keys.page(0))),
+        (DamageKind.PAGE, 0, lambda batch, keys: batch.delete(keys.page(0))),
         (DamageKind.HEAD, 600, lambda batch, keys: batch.put(keys.head, b"no head")),
     ],
 )
@@ -167,6 +167,28 @@ async def test_tree_nodes_are_made_anew(index: int) -> None:
         change(storage, replica, lambda batch, keys: batch.put(keys.node(index), b"no node"))
         audit = await repaired(replica)
         assert audit.blocks_verified == 560
+
+
+@pytest.mark.parametrize("marks", [None, bytes(4096), b"\xff" * 4096])
+@pytest.mark.parametrize("page", [0, 1])
+async def test_marks_are_written_anew_as_they_are(page: int, marks: bytes | None) -> None:
+    """Once the number of a wrong page was taken for that of a block, which counted as here then."""
+    first = page << 15
+    async with open_corestore(None) as store:
+        core = await store.get(key_pair=KEY_PAIR)
+        await core.append([b"a block"] * (first + 3))
+        await core.clear(first, first + 1)
+
+        def stage(batch: WriteBatch, keys: DataKeys) -> None:
+            row = keys.page(page)
+            batch.delete(row) if marks is None else batch.put(row, marks)
+
+        change(store.storage, core, stage)
+        (damage,) = (await audit_core(core)).damage
+        assert (damage.kind, damage.start) == (DamageKind.PAGE, page)
+        await core.repair([damage])
+        assert (await audit_core(core)).is_sound
+        assert [core.has(first + offset) for offset in range(3)] == [False, True, True]
 
 
 async def test_what_cannot_be_made_anew_is_fetched_again() -> None:
