@@ -10,7 +10,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import merge_counts
 from node.mesh.announcements import Announcements
 from node.mesh.messages import MAX_QUERY_IDS, Sessions
-from node.mesh.session import ANSWER_SECONDS
+from node.mesh.session import MAX_ANSWER_SECONDS
 
 GRACE_SECONDS = 0.1
 """How long, once somebody holds a value, others may still say that they hold more of it."""
@@ -86,12 +86,12 @@ class Inquiry:
     async def wait_enough(self, ids: Collection[RawCoId]) -> Announcements:
         """Wait until all have answered, or every id was found; then take what was claimed.
 
-        At most `ANSWER_SECONDS`; with everything found, `GRACE_SECONDS` for members that have more.
+        At most `MAX_ANSWER_SECONDS`. Once all were found, those that have more get `GRACE_SECONDS`.
 
         Cancel: nothing is taken.
         """
         await self._sent.wait()
-        with trio.move_on_after(ANSWER_SECONDS):
+        with trio.move_on_after(MAX_ANSWER_SECONDS):
             while not self.is_complete and not all(co_id in self._claims for co_id in ids):
                 await self._changed.wait()
             with trio.move_on_after(GRACE_SECONDS):

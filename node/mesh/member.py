@@ -415,6 +415,11 @@ class Member:
         self.needs_catching_up.set()
 
     @property
+    def blocks_fetched(self) -> int:
+        """Of its data core, on whatever connection."""
+        return 0 if self.data is None else self.data.blocks_fetched
+
+    @property
     def open_inquiries(self) -> frozenset[Inquiry]:
         """Questions that it has not answered yet."""
         return frozenset(self._inquiries.values())

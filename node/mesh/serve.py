@@ -5,6 +5,7 @@ Open the multiplexer with `accept=ACCEPTED`: the remote's opens may come before 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
@@ -57,6 +58,9 @@ are the same: so a writer that signed two histories of one length is found out, 
 
 REREAD_SECONDS = 0.5
 """When to read again after a read of what a member announced has failed."""
+
+MOMENT_SECONDS = 0.1
+"""Beyond its time an answer is looked for so long: it may have come, and not be read yet."""
 
 TURN_SECONDS = 0.005
 """Time spent on one member's messages after which others have their turn."""
@@ -257,12 +261,18 @@ async def _weigh(member: Member, size: int, seconds: float) -> None:
 
 async def _keep_time(member: Member) -> None:
     """Tell the session when its deadlines pass."""
+    session = member.session
     while True:
-        deadline = member.session.deadline
-        with trio.move_on_at(trio.current_time() + 3600 if deadline is None else deadline):
+        deadline, answers = session.deadline, session.answers_heard
+        with trio.move_on_at(math.inf if deadline is None else deadline):
             await member.deadline_moved.wait()
             continue
-        member.carry_out(member.session.advance(trio.current_time()))
+        if session.deadline != deadline:
+            continue
+        blocks = member.blocks_fetched
+        await trio.sleep(MOMENT_SECONDS)
+        is_sending = session.answers_heard > answers or member.blocks_fetched > blocks
+        member.carry_out(session.advance(trio.current_time(), is_sending=is_sending))
 
 
 async def _answer_queries(mesh: Mesh, member: Member) -> None:

@@ -66,6 +66,10 @@ ADMISSION_SECONDS = 10.0
 WRONG_SECRET = "it does not know the secret of this mesh"
 """Why a node of another mesh, or of none, is no member; it is a hypercore peer all the same."""
 ANSWER_SECONDS = 1.0
+"""An answer is waited for so long, and then for as long again while blocks and answers come."""
+
+MAX_ANSWER_SECONDS = 4.0
+"""After which it is not, whatever comes."""
 
 MAX_OPEN_QUERIES = 64
 """Queries that either side may leave unanswered: 64,000 ids."""
@@ -141,6 +145,7 @@ class MeshSession:
         """Length of its data core, as it said with what moved there; 0 if nothing has."""
         self.last_round_trip_seconds: float | None = None
         self.queries_asked = 0
+        self.answers_heard = 0
         self.queries_answered = 0
         self.values_answered = 0
         """Ids it asked for of which it was told that they are here."""
@@ -337,10 +342,14 @@ class MeshSession:
             case _:
                 return None
 
-    def advance(self, now: float) -> list[Output]:
-        """Time has passed: give up on what did not come."""
+    def advance(self, now: float, *, is_sending: bool = False) -> list[Output]:
+        """Give up on what did not come, unless it `is_sending` what may lie before that."""
         if self._state in {State.STRANGER, State.PROVED}:
             return self._close("no welcome in time") if now >= self._admission_deadline else []
+        if is_sending:
+            for query in self._asked.values():
+                later = min(now + ANSWER_SECONDS, query.sent_at + MAX_ANSWER_SECONDS)
+                query.deadline = max(query.deadline, later)
         late = [number for number, query in self._asked.items() if now >= query.deadline]
         for request_id in late:
             del self._asked[request_id]
@@ -401,6 +410,7 @@ class MeshSession:
         return [query] if query.ids else [Idle(), query]
 
     def _receive_answer(self, answer: Answer, now: float) -> list[Output]:
+        self.answers_heard += 1
         query = self._asked.get(answer.request_id)
         if query is None:
             return self._receive_late(answer)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 import trio.testing
 
-from node.cojson.messages import Message
+from node.cojson.messages import Load, Message, decode_line
+from node.covalue.content import Content
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING, KnownState
 from node.mesh.session import ANSWER_SECONDS
 from tests.node.mesh.nodes import connected, open_mesh_node, wait_until
 from tests.support.authors import Author, edits, group_header, map_header
@@ -54,3 +58,32 @@ async def test_an_answer_that_comes_when_the_question_was_given_up_counts_all_th
             messages: list[Message] = [ANN.content(MAP, edits(3))]
             await client.receive(messages)
             await near.wait_counts({MAP.id: {ANN.session_id(): 3}}, 60)
+
+
+async def test_a_member_that_goes_on_answering_is_waited_for(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients were told that there was nothing when a member had many questions to answer first."""
+    values = [map_header(name) for name in "abcd"]
+    held = [ANN.content(header, edits(2), as_agent=True) for header in values]
+    async with (
+        open_mesh_node(1) as near,
+        open_mesh_node(2, stored=held) as far,
+        connected(near, far),
+    ):
+        known_state = far.host.known_state
+
+        async def look_up(co_id: RawCoId) -> KnownState:
+            await trio.sleep(0.6)
+            return await known_state(co_id)
+
+        monkeypatch.setattr(far.host, "known_state", look_up)
+        with near.host.client("test") as client:
+            for header in values:
+                await client.receive([Load(header.id, NOTHING)])
+                await trio.sleep(0.01)
+            answers: list[Message | None] = []
+            while len(answers) < len(values):
+                await client.outbox.wake.wait()
+                answers += map(decode_line, await client.next_lines(10**6))
+        assert all(isinstance(answer, Content) for answer in answers)

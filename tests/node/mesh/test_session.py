@@ -41,6 +41,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import (
     ADMISSION_SECONDS,
     ANSWER_SECONDS,
+    MAX_ANSWER_SECONDS,
     MAX_OPEN_QUERIES,
     MAX_UNREAD_BYTES,
     MeshSession,
@@ -248,6 +249,17 @@ def test_what_is_not_answered_in_time_is_given_up() -> None:
     assert left.deadline == 30.5
     pair.carry_out(1, right.answer(1, 9, [(A, {S: 1})]))
     assert pair.seen[0] == [AnsweredLate(9, ((A, {S: 1}),))]
+
+
+def test_an_answer_behind_others_is_waited_for_though_not_for_ever() -> None:
+    pair = members()
+    left = pair.machines[0]
+    pair.carry_out(0, left.ask([(A, None)], now=0))
+    for second in range(1, int(MAX_ANSWER_SECONDS)):
+        assert left.advance(second, is_sending=True) == []
+        assert left.deadline == second + ANSWER_SECONDS
+    ended = left.advance(MAX_ANSWER_SECONDS, is_sending=True)
+    assert ended == [QueryEnded(1, is_answered=False)]
 
 
 def test_closing_ends_what_was_asked() -> None:
