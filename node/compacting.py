@@ -57,7 +57,7 @@ class CompactionOptions:
     """When to compact: both must be reached. `dead_share` None is never."""
 
     dead_share: float | None = 0.5
-    """Of the bytes of all blocks held."""
+    """Dead bytes as a share of those of all blocks held."""
     min_bytes: int = 16 * 2**20
     """Dead bytes."""
 

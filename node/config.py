@@ -69,7 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_disk_bytes: int | None = None
     """What the data directory may take; beyond it nothing is taken in."""
     min_free_bytes: int = 16 * 2**20
-    """With less free on the disk nothing is taken in."""
+    """Nothing is taken in while less is free on the disk."""
     covalue_memory: int = 64 * 2**20
     covalue_memory_seconds: float = 600.0
     signature_process: Literal["auto", "on", "off"] = "auto"

@@ -42,7 +42,7 @@ _RECORD = struct.Struct(">32sQQQ")
 class _Follower:
     first: int
     last: int
-    """It has a length in [first, last]; last is 0 while it is connected."""
+    """The peer has a length in [first, last]; last is 0 while it is connected."""
     seen: int
     is_member: bool
 

@@ -25,7 +25,7 @@ MAX_WORDS = 4096
 """What one connection may say at once: about itself, and 4,000 others."""
 
 WORDS_PER_SECOND = 5
-"""And from then on: connections live for months, and others come and go."""
+"""What it may say from then on: connections live for months, and others come and go."""
 
 _TURN_WORDS = 32  # after which others have their turn, the dialer among them: it looks at all
 

@@ -55,7 +55,7 @@ DATA_CORE = "beemesh/data"
 
 MAX_CLAIMS_NAMED = 8
 
-_LOCAL_SECONDS = 1.0  # for a step that no other node can help with: what is missing stays so
+_LOCAL_SECONDS = 1.0  # for a step that no other node can help with: what is missing stays missing
 
 
 async def perform_on_store(

@@ -45,7 +45,7 @@ class Storing:
     values: CoValueStore
     data: Core | None
     compacting: Compacting | None = None
-    """Of the data core's bee; somebody has to run it."""
+    """Compacts the data core's bee; somebody has to run it."""
     bee: Bee[bytes, bytes] | None = None
     """The bee of the data core."""
     rebuild: Callable[[], Awaitable[int]] | None = None

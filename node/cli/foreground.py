@@ -60,7 +60,7 @@ async def _run(config: Config, as_json: bool) -> int:
 
 
 def _signals() -> list[signal.Signals]:
-    """Those that mean something here; one that is ignored from outside stays so."""
+    """Signals that mean something here; one that was ignored from outside stays so."""
     wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
 

@@ -21,7 +21,8 @@ class UpOptions:
 
     name: Annotated[str | None, _option("What to call this node. Default: the host name.")] = None
     ws: Annotated[
-        str | None, _option("HOST:PORT for Jazz clients. Default: 127.0.0.1:4200; port 0 picks.")
+        str | None,
+        _option("HOST:PORT for Jazz clients. Default: 127.0.0.1:4200; port 0 picks one."),
     ] = None
     mesh: Annotated[str | None, _option("HOST:PORT for other nodes. Default: 0.0.0.0:49737.")] = (
         None

@@ -38,7 +38,7 @@ def holds(held: Sessions | None, wanted: Sessions) -> bool:
 
 
 class Acknowledgements:
-    """Of one member, in both directions. Sync and pure."""
+    """Those of one member, in both directions. Sync and pure."""
 
     def __init__(self) -> None:
         self.is_compared = False

@@ -85,7 +85,7 @@ UNKNOWN_BYTES_PER_SECOND = 1 << 10
 
 
 class Conduct:
-    """Of one member on one connection. Seconds are monotonic."""
+    """The conduct of one member on one connection. Seconds are monotonic."""
 
     def __init__(self, now: float) -> None:
         self.effort = Effort(now)

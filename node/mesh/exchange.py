@@ -57,7 +57,7 @@ class Traffic:
 
 
 def measure_traffic(connection: Connection) -> Traffic:
-    """Of this connection, from its start."""
+    """The traffic of this connection, from its start."""
 
     def count() -> int:
         statistics = connection.statistics()
@@ -118,10 +118,10 @@ class Exchange:
         return any(rule.day_bytes or rule.month_bytes for rule in rules)
 
     def changed(self) -> None:
-        """Whoever watches looks at once."""
+        """The rules changed: wake those that wait for it."""
         self._changed.set()
         self._changed = trio.Event()
 
     async def wait_changed(self) -> None:
-        """Return when the rules change. Cancel: nothing."""
+        """Return when the rules change. Cancel: undoes nothing."""
         await self._changed.wait()

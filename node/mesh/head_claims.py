@@ -44,7 +44,7 @@ class HeadClaims:
         return bool(self._heads) and not self._silent
 
     def hear(self, member: Claimant, head: Head) -> None:
-        """It says how long our log is, or, when asked, what it knows of our key."""
+        """A member says how long our log is, or, when asked, what it knows of our key."""
         is_length = head.doubt is Doubt.UNASKED
         if self._half_heard.setdefault(member, is_length) is not is_length:
             self._silent.discard(member.id)
@@ -62,7 +62,7 @@ class HeadClaims:
         self._departed = most
 
     def drop(self, member: Claimant) -> None:
-        """What it claimed was dealt with."""
+        """What a member claimed was dealt with."""
         self._heads.pop(member, None)
 
     def all(self) -> list[tuple[Claimant, Head]]:
@@ -79,7 +79,7 @@ class HeadClaims:
         return [each for each in self._heads.items() if each[1].fork > fork]
 
     def greatest_length(self) -> int:
-        """Of any fork; 0 without claims."""
+        """The greatest length claimed, of any fork; 0 without claims."""
         return max((head.length for head in self._heads.values()), default=0)
 
     def _place(self, member: Claimant) -> tuple[int, int]:

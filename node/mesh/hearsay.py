@@ -36,7 +36,7 @@ MAX_SHORT_NAMES = 16_384
 """Sessions that moved last, by their names (about 5 MB)."""
 
 MAX_NEIGHBORS = 65_536
-"""Of one member; of edits that come from any beyond these it is told in full."""
+"""Neighbors of one member; of edits that come from any beyond these it is told in full."""
 
 MAX_WAITING = MAX_NAMES
 """Sessions that one member is to be told of in brief; of any beyond these it is told in full."""
@@ -101,7 +101,7 @@ class ShortNames:
 
 
 class Hearsay:
-    """Of one member: from whom it hears, and what it is to be told in brief."""
+    """From whom one member hears, and what it is to be told in brief."""
 
     def __init__(self) -> None:
         self.told: frozenset[bytes] | None = None
@@ -119,7 +119,7 @@ class Hearsay:
         return self._neighbors is not None
 
     def receive(self, neighbors: Neighbors) -> None:
-        """It hears from others than before."""
+        """The member hears from others than before."""
         known = set() if self._neighbors is None else self._neighbors
         known.difference_update(neighbors.removed)
         known.update(neighbors.added[: MAX_NEIGHBORS - len(known)])

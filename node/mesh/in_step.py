@@ -64,7 +64,7 @@ class InStep:
     def _member(self, member: Member) -> MemberSync:
         about, said = member.statistics(), member.acknowledgements
         missing = self._announced.open_of(member.id)
-        # Blind, or by its rule, this node takes nothing that it could compare.
+        # A blind node, or one that takes nothing by its rule, has nothing to compare.
         is_keeper, takes = self._keeping.is_keeper, member.direction.takes
         is_compared = (said.is_compared and member.session.is_listed) or is_keeper or not takes
         length, merged = about.length, None

@@ -97,7 +97,7 @@ class Ledger:
         return standing is not None and standing.kept is None
 
     def is_over(self, member: bytes) -> bool:
-        """Whether it was made an admin, and its time is over, or that of the admin that did so."""
+        """Whether a member was made an admin, and its time, or that of its maker, is over."""
         return member in self._about_admins and member not in self._standings
 
     @cached_property
@@ -126,11 +126,11 @@ class Ledger:
         return Verdict(None, None, next(iter(sorted(against, key=_by_age)), None))
 
     def counts(self, grant: Grant) -> bool:
-        """Whether a grant lets in whom it is for, as far as it alone decides."""
+        """Whether a grant lets in the member that it is for, as far as it alone decides."""
         return self._is_good(grant, self._against.get(grant.member or b"", []))
 
     def admits(self, grant: Grant) -> bool:
-        """Whether an admin stands for it, it is not over, and neither taken back nor used up."""
+        """Whether an admin stands for a grant that is not over, taken back or used up."""
         if not self._is_meant(grant) or self._against.get(grant.digest):
             return False
         return not grant.uses or self._uses_of(grant) < grant.uses
@@ -140,11 +140,11 @@ class Ledger:
         return sum(grant.serial == serial for grant in self.grants)
 
     def revocations_of(self, subject: bytes) -> list[Revocation]:
-        """Those of a member or grant that count, the oldest first; pardoned ones, too."""
+        """Revocations of a member or grant that count, the oldest first; pardoned ones, too."""
         return sorted(self._against.get(subject, ()), key=_by_age)
 
     def grants_to(self, member: bytes | None) -> list[Grant]:
-        """Those to a member, or with None to bearers, that let it in."""
+        """Grants to a member, or with None to bearers, that let it in."""
         return [grant for grant in self._by_member.get(member, ()) if self.counts(grant)]
 
     def ended(self, member: bytes) -> int | None:
@@ -190,7 +190,7 @@ class Ledger:
         return Ledger(self.founders, self.grants, self.revocations, unix_seconds)
 
     def taking(self, records: Iterable[Record], mesh_key: bytes) -> Ledger:
-        """With those of the records that an admin signed; the same ledger if none is new.
+        """The ledger with those of the records that an admin signed; itself if none is new.
 
         When there are too many, records that count for nothing make room; then those here stay,
         and only a revocation, or a grant that makes an admin, takes the place of another grant.
@@ -211,7 +211,7 @@ class Ledger:
             waiting.difference_update(good)  # also those for which there was no room
 
     def holds(self, record: Record) -> bool:
-        """Whether it is here, be it in force or not."""
+        """Whether a record is here, be it in force or not."""
         return record in (self.grants if isinstance(record, Grant) else self.revocations)
 
     def _with(self, added: Collection[Record]) -> Ledger:
@@ -227,7 +227,7 @@ class Ledger:
         return Ledger(self.founders, grants, revocations, self.unix_seconds)
 
     def _is_about_admins(self, record: Record) -> bool:
-        """Whether it may change who is an admin: then all is weighed anew."""
+        """Whether a record may change who is an admin: then all is weighed anew."""
         if isinstance(record, Grant):
             return record.role is Role.ADMIN
         return record.subject in self.founders or record.subject in self._about_admins
@@ -240,7 +240,7 @@ class Ledger:
         return frozenset(members | {grant.digest for grant in offices})
 
     def _with_others(self, added: Collection[Record]) -> Ledger:
-        """With more records that count and are not about admins.
+        """The ledger with more records that count and are not about admins.
 
         Such a record says something of one member, or of those with one ticket. They come one by
         one, and there may be thousands: what is here is taken over, and not weighed again.
@@ -336,14 +336,14 @@ class Ledger:
         return min(good, key=_by_role), against
 
     def _is_meant(self, grant: Grant) -> bool:
-        """Whether an admin stands for it, and its time is not over."""
+        """Whether an admin stands for a grant whose time is not over."""
         if grant.role is Role.ADMIN and grant.member is None:
             return False  # admins are known by name
         in_time = grant.expiry is None or self.unix_seconds < grant.expiry
         return in_time and self._counts(grant)
 
     def _is_good(self, grant: Grant, against: Collection[Revocation]) -> bool:
-        """Whether it counts, in spite of what was said against its member."""
+        """Whether a grant counts, in spite of what was said against its member."""
         if grant.uses or not self.admits(grant):
             return False  # a member that used one has a grant of its own
         rank = self._standings[grant.issuer].rank

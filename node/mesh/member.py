@@ -71,9 +71,9 @@ class Gossip:
 
     def __init__(self) -> None:
         self.summary: bytes | None = None
-        """Of the records that it has in force; None from an older version."""
+        """Summary of the records in force there; None from an older version."""
         self.introductions: deque[Introduction] = deque()
-        """Of itself, and of those whose cores it keeps; to be looked at."""
+        """Those of itself and of members whose cores it keeps, which are to be looked at."""
         self.arrived = Wakeup()
         self.is_told = False
         """Whether it was sent the records that it lacked when it came."""
@@ -135,7 +135,7 @@ class Member:
     """
 
     traffic: Traffic | None = None
-    """Of the connection that it is on, where that is known."""
+    """The traffic of its connection, where that is known."""
 
     core: Core | None = None
     """Its data core while that is open, whether or not it can be read here."""

@@ -32,7 +32,7 @@ class Met(msgspec.Struct, frozen=True):
     ticket: str = ""
     """Digest of the grant that it showed, in hexadecimal, if others may show it, too."""
     key: str = ""
-    """Of its data core, in hexadecimal."""
+    """The key of its data core, in hexadecimal."""
     address: str = ""
     """Where it was dialed last, HOST:PORT."""
     introduction: str = ""

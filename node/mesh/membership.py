@@ -39,7 +39,7 @@ from node.mesh.ticket import (
 
 SECRET_BYTES = 32
 SERIAL_BYTES = 6
-"""Of tickets with a number of uses: no two are the same."""
+"""Size of the serial of a ticket with a number of uses: no two are the same."""
 
 
 class NotAllowed(NodeError):
@@ -145,7 +145,7 @@ class Membership:
         return self.judge(member_id, shown, unix_seconds).role
 
     def taking(self, records: Iterable[Record], unix_seconds: float = 0) -> Membership:
-        """The same with more records, as far as an admin signed them; itself if there are none.
+        """The same with more records, as far as an admin signed them; itself if none is new.
 
         Raises: ForgedRecord.
         """
@@ -220,7 +220,7 @@ class Membership:
         return self._with_grant(ticket, grant, ledger)
 
     def _with_grant(self, ticket: Ticket, grant: Grant, ledger: Ledger) -> Ticket:
-        """With what shows that the grant's issuer is an admin, unless it is the only founder."""
+        """Adds what shows that the grant's issuer is an admin, unless it is the only founder."""
         if self.founders == {grant.issuer}:
             return replace(ticket, grant=grant)
         chain, founders = ledger.chain_to(grant.issuer), tuple(sorted(self.founders))

@@ -74,7 +74,7 @@ def format_membership(membership: Membership) -> str:
 
 def _format(membership: Membership, granted: list[str], revoked: list[str]) -> str:
     lines = [
-        "# Who can read this file can join the mesh.",
+        "# Whoever can read this file can join the mesh.",
         f"name = {json.dumps(membership.name, ensure_ascii=False)}",
         f'secret = "{z_base_32_encode(membership.secret)}"',
     ]
@@ -152,7 +152,7 @@ def save_membership(path: Path, membership: Membership, text: MembershipText | N
 
 
 def _toml_list(name: str, items: list[str]) -> str:
-    """Of items in quotation marks."""
+    """A TOML list of items that are in quotation marks."""
     if len(items) < 2:
         return f"{name} = [{', '.join(items)}]"
     lines = ",\n  ".join(items)

@@ -113,7 +113,7 @@ class Mesh:
         self._name = name
         self._cores = cores
         self.members: dict[bytes, Member] = {}
-        """Those admitted, by id; changed by `add` and `remove` only."""
+        """Members admitted, by id; changed by `add` and `remove` only."""
         self._members_changed = trio.lowlevel.ParkingLot()
         self._sync_changed = trio.lowlevel.ParkingLot()
         self._queries_answered = 0
@@ -152,7 +152,7 @@ class Mesh:
         self.exchange = Exchange(data, policy.peers)
         self.pusher: ValuePusher | None = None
 
-        # Bringing it over.
+        # Bringing values over.
         self._fetcher = Fetcher(host, self.members, policy, self.safekeeping.absent)
         self._fetcher.screening = self.screening
         self._fetcher.provenance = self.provenance
@@ -167,7 +167,7 @@ class Mesh:
             *(self._fetcher, self.catch_up, self.safekeeping, self.recall),
         )
 
-        # Telling members of it.
+        # Telling members of ours.
         self.telling = Telling(
             *(id, data.replication, host, self.members),
             *(self.trust, self.owners, self._members_changed, self.witness.note_moved),
@@ -270,7 +270,7 @@ class Mesh:
         )
 
     def due(self, member: Member) -> Direction:
-        """What its rule and its budget let through now."""
+        """What the member's rule and budget let through now."""
         return self.exchange.due(member.id, member.statistics().name, member.traffic)
 
     def add(self, member: Member) -> None:
@@ -313,7 +313,7 @@ class Mesh:
             self._connected_cores += Counter()  # drops what is at zero
 
     def is_connected_core(self, key: bytes) -> bool:
-        """Whether it is the data core of a member that is connected."""
+        """Whether `key` is that of the data core of a connected member."""
         return key in self._connected_cores
 
     def receive_claims(

@@ -24,7 +24,7 @@ def derive_topic(mesh_key: bytes) -> bytes:
 
 
 def hello_proof(mesh_key: bytes, is_initiator: bool, handshake_hash: bytes) -> bytes:
-    """What the side that opened (or accepted) this very connection says to prove the secret."""
+    """What the side that opened (or took) this very connection says to prove the secret."""
     role = b"\x00" if is_initiator else b"\x01"
     return blake2b(b"hello", role, handshake_hash, key=mesh_key)
 

@@ -123,7 +123,7 @@ class MemberOutbox:
         )
 
     def tell_in_brief(self) -> None:
-        """It is time to say what was queued in brief and the member has not said itself."""
+        """Say now what was queued in brief, as far as the member has not said it itself."""
         if self._hearsay.release(self._acknowledgements.lacks):
             self._channel.wake_source()
 

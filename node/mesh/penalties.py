@@ -23,7 +23,7 @@ MAX_PENALTIES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
-    """Of one node; times are monotonic seconds."""
+    """The last one of a node; times are monotonic seconds."""
 
     node_id: bytes
     reason: str
@@ -73,10 +73,10 @@ class Penalties:
         return penalty
 
     def current(self, now: float) -> list[Penalty]:
-        """Those that are not over, the last one first."""
+        """Penalties that are not over, the last one first."""
         return [item for item in reversed(self._penalties.values()) if now < item.until]
 
     def recent(self, now: float) -> list[Penalty]:
-        """Those that are not over, or not for long, the last one first."""
+        """Penalties that are not over, or have been over for a short while, the last one first."""
         penalties = reversed(self._penalties.values())
         return [item for item in penalties if now < item.until + SHOWN_SECONDS]

@@ -99,7 +99,7 @@ class RecallState(Enum):
 
 
 class Recall:
-    """Of one node. Run `run` from before the first connection; `receive` what members say."""
+    """Of one node. Start `run` before the first connection; `receive` what members say."""
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ from hypercore.verifier import Verifier
 from node.mesh.fields import FieldError, FieldReader, pack_fields
 
 INSTANCE_BYTES = 8
-"""Of the random number that a node takes when it starts."""
+"""Size of the random number that a node takes when it starts."""
 
 MAX_HEAD_SIGNATURE = 1024
 """A data core has one signer."""
@@ -38,10 +38,10 @@ _ALIVE = b"beemesh/1 alive"
 
 
 class Doubt(IntEnum):
-    """What a member is told of its own key."""
+    """What a member is told about its own key."""
 
     UNASKED = 0
-    """It has not said yet which run it is: this is the first word, and is answered."""
+    """The member has not said yet which run it is: this is the first word, and is answered."""
     NONE = 1
     OVERLAP = 2
     """Another run of it was connected just before, and may be alive."""

@@ -33,7 +33,7 @@ class _Node:
 
 
 class Runs:
-    """Of the nodes that were met. Sync and pure; times are monotonic seconds."""
+    """The runs of the nodes that were met. Sync and pure; times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._nodes: OrderedDict[bytes, _Node] = OrderedDict()

@@ -83,10 +83,10 @@ class AbsentMember:
         self.failures = 0
 
     def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
-        """Nothing: it is not here to be counted on."""
+        """Does nothing: the member is not here to be counted on."""
 
     def owe_merged(self, length: int) -> None:
-        """Nothing: it is not here to be told."""
+        """Does nothing: the member is not here to be told."""
 
 
 class Safekeeping:
@@ -104,7 +104,7 @@ class Safekeeping:
         keeps_all: Callable[[], bool],
         wait_settled: Callable[[], Awaitable[None]],
     ) -> None:
-        """Nothing is read of others until `wait_settled` returns: our own log may not be whole."""
+        """No core is read until `wait_settled` returns: our own log may not be whole before."""
         self.absent: dict[bytes, AbsentMember] = {}
         """By id; the core of a member that is connected is not read from its keepers."""
         self._stand_ins: dict[bytes, list[AbsentMember]] = {}  # one for each connected keeper
@@ -259,7 +259,7 @@ class Safekeeping:
         self._tell(member, self._own_introduction())
 
     def _kept_introductions(self) -> list[Introduction]:
-        """Of those whose cores we keep, those that were here last."""
+        """Introductions of members whose cores we keep, of those that were here last."""
         kept: list[Introduction] = []
         if self.is_keeper:
             for met in self._trust.book:

@@ -354,7 +354,7 @@ async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:
             seconds = REREAD_SECONDS if member.conduct.is_unread else RETRY_SECONDS
             member.conduct.is_unread = False
             with trio.move_on_after(seconds) as pause:
-                # What was announced is fetched first, unless that is not what is wanted now.
+                # What was announced is fetched first, unless something else is wanted now.
                 await member.policy_changed.wait()
             if pause.cancelled_caught:
                 mesh.interest.ask_for_listing(member)

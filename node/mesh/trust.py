@@ -57,7 +57,7 @@ class StrangerTerms(Enum):
     NO_DATA = auto()
     """All but members' data cores."""
     NOTHING = auto()
-    """It was shut out."""
+    """The node was shut out."""
 
 
 class Trust:
@@ -232,7 +232,7 @@ class Trust:
                     self._consider(member, message.shown)
             case Held(digests):
                 if member.gossip.is_told:
-                    return  # it has been told of all that came since
+                    return  # since then it is told of all that comes
                 member.gossip.is_told = True
                 ledger = self.membership.ledger(self._clock())
                 lacking = [
@@ -343,7 +343,7 @@ class Trust:
         return Verdict(grant.role, grant)
 
     def _counts_here(self, grant: Grant) -> bool:
-        """Whether it is a ticket of ours with a number of uses, and has some left."""
+        """Whether a grant is of a ticket of ours with a number of uses, and has some left."""
         return (
             grant.uses > 0
             and grant.issuer == self._id
@@ -394,7 +394,7 @@ class Trust:
 
     def _hear_farewell(self, member: Member, farewell: Farewell) -> None:
         revocation = farewell.revocation
-        log = _log.debug if farewell == self.farewell else _log.error  # it is dialed on and on
+        log = _log.debug if farewell == self.farewell else _log.error  # we dial again and again
         log("not let in", by=member.id.hex()[:12], reason=farewell.reason)
         if revocation is not None:
             try:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from node.covalue.ids import RawCoId
 
 MAX_VALUES = 4096
-"""Of one member: about 600 KB."""
+"""Values of one member: about 600 KB."""
 
 MAX_MEMBERS = 64
 """Those in whose logs such values were met last."""

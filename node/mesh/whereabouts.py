@@ -26,7 +26,7 @@ MAX_ENTRIES = 256
 """Members in one message."""
 
 MAX_ADDRESSES = 8
-"""Of one member."""
+"""Addresses of one member."""
 
 MAX_ADDRESS_LENGTH = 256
 

@@ -124,7 +124,7 @@ class Witness:
         self._undecided: dict[str, tuple[Member, Evidence]] = {}
         """Evidence that can be judged once the beginning of its session is here, by subject."""
         self._to_look_at: set[str] = set()
-        """Of these, what may have become decidable."""
+        """Subjects of these that may have become decidable."""
         self._unkept: dict[str, tuple[Member, Evidence]] = {}
         """Evidence for which there was no room on our disk, by subject."""
         self._has_undecided = Wakeup()

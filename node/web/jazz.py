@@ -116,7 +116,7 @@ class JazzServer:
         self._accepted = self._refused = self._unauthorized = 0
         self._connections: Counter[str] = Counter()
         self._forwarded: Counter[str] = Counter()
-        """Of those that came through a proxy, by the address behind it."""
+        """Connections that came through a proxy, by the address behind it."""
         self._admitted: set[JazzSocket] = set()
 
     def statistics(self) -> JazzStatistics:

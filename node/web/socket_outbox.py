@@ -29,7 +29,7 @@ class SocketOutbox:
 
     @property
     def has_ended(self) -> bool:
-        """Nothing is written any more."""
+        """Whether nothing is written any more."""
         return self._ended.is_set()
 
     def add(self, data: bytes, *, is_control: bool = False) -> None:

@@ -22,7 +22,7 @@ class CoreStatus:
     contiguous_length: int
     held: int
     is_frozen: bool = False
-    """Its writer signed two histories: what is held is served, and nothing is added."""
+    """Whether its writer signed two histories: what is held is served, and nothing is added."""
 
 
 @dataclass(frozen=True, slots=True)
