@@ -42,7 +42,7 @@ REST_SHARE = 20
 """Estimates, compactions and rewriting files take at most one part in so many of the time."""
 
 RETRY_SECONDS = 60.0
-"""After a write that failed: the disk is full, say, and somebody has to make room."""
+"""How long to wait after a failed write: the disk is full, say, and somebody has to make room."""
 
 _GROWTH_SHARE = 20
 _MIN_GROWTH = 256

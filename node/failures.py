@@ -31,7 +31,7 @@ def tell_failure(error: BaseException) -> tuple[ExitCode, str] | None:
 
 
 def _where_and_why(error: OSError) -> str:
-    """Sockets have no name."""
+    """Errors of sockets have no file name."""
     return f"{error.filename}: {error.strerror}" if error.filename else reason_of(error)
 
 

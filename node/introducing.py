@@ -19,7 +19,7 @@ from node.notation import parse_address
 
 OPEN_SECONDS = 10.0
 NEIGHBORS_SECONDS = 1.0
-"""Members that are connected with each other say so meanwhile, and are told nothing."""
+"""How long to wait: members connected with each other say so meanwhile, and are told nothing."""
 
 MAX_WORDS = 4096
 """What one connection may say at once: about itself, and 4,000 others."""
@@ -41,7 +41,7 @@ class Dialer(Protocol):
 
 
 class Acquaintance(Protocol):
-    """A connected member, likewise."""
+    """A connected member, as far as introductions are concerned."""
 
     id: bytes
     hearsay: Hearsay

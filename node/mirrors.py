@@ -35,7 +35,7 @@ KIND_SECONDS = 30.0
 """How long the first block may take, by which a bee is told from other cores."""
 
 RETRY_SECONDS = 30.0
-"""After an error of the core's or of the disk."""
+"""How long to wait after an error of the core or of the disk."""
 
 SERVE_SECONDS = 5.0
 """A peer that has a core begins to serve it sooner."""

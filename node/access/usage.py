@@ -100,7 +100,7 @@ class Usage:
         return len(self._stored)
 
     def of(self, person: Person) -> AccountUse:
-        """Stored and reserved."""
+        """What is stored and reserved."""
         stored = self._stored.get(person, _Total())
         reserved = self._reserved.get(person, _Total())
         return AccountUse(person, stored.bytes + reserved.bytes, stored.values + reserved.values)

@@ -15,7 +15,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.mesh.messages import Sessions
 
 MAX_ANNOUNCED_SESSIONS = 400_000
-"""Counts remembered in all (about 100 MB); a member that would exceed it is told so."""
+"""Counts remembered in all (about 100 MB); a member that exceeds them is asked again later."""
 
 MAX_FETCH_VALUES = 32
 """Values of one fetch: enough to share waits and commits, few enough to hold all they bring."""

@@ -1,4 +1,4 @@
-"""[trio] Seeing to it that what members did on other channels counts, too."""
+"""[trio] Makes what members did on other channels count, too."""
 
 from __future__ import annotations
 

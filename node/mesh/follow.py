@@ -417,7 +417,7 @@ class CatchUp:
         return True
 
     async def _bring(self, member: Source, version: int, page: Survey) -> bool:
-        """Fetch what we lack of a page; whether the member could be read all the time."""
+        """Fetch what we lack of a page; returns whether the member could be read all the time."""
         failures = member.failures
         member.note_holdings(list(page.changed.items()))
         found = Announcements()

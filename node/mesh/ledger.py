@@ -102,13 +102,13 @@ class Ledger:
 
     @cached_property
     def in_force(self) -> Mapping[bytes, Record]:
-        """What an admin stands for, by digest: this is what members tell one another."""
+        """Records that an admin stands for, by digest: those that members tell one another."""
         counting = {record.digest: record for record in self.records if self._counts(record)}
         return dict(sorted(counting.items()))  # sorting what comes behind these is cheap
 
     @cached_property
     def summary(self) -> bytes:
-        """Equal where the same records are in force."""
+        """A digest that is equal where the same records are in force."""
         return blake2b(b"".join(sorted(self.in_force)))
 
     def judge(self, member: bytes, shown: Grant | None = None) -> Verdict:

@@ -40,7 +40,7 @@ class Listing:
     def __init__(self) -> None:
         self.wake = Wakeup()
         self.retry_seconds = inf
-        """After which what could not be listed is listed again; longer each time."""
+        """How long until what could not be listed is listed again; longer each time."""
 
         self._standing: frozenset[str] = frozenset()
         self._due: frozenset[str] = frozenset()

@@ -56,7 +56,7 @@ class Membership:
     """What this node joined with."""
     founders: frozenset[bytes] = frozenset()
     grants: frozenset[Grant] = frozenset()
-    """To named members."""
+    """Grants to named members."""
     revocations: frozenset[Revocation] = frozenset()
     is_encrypted: bool = False
     data_secret: bytes = field(default=b"", repr=False)
@@ -117,7 +117,7 @@ class Membership:
 
     @property
     def data_key(self) -> bytes | None:
-        """Under which data cores are encrypted; None when they are not, or we cannot know it."""
+        """The key that encrypts data cores; None when there is none, or we cannot know it."""
         if not self.data_secret:
             return None
         return blake2b(b"data", self.data_secret, key=self.key)

@@ -47,7 +47,7 @@ JUDGED_SECONDS = 0.5
 a time."""
 
 RETRY_SECONDS = 10.0
-"""After our disk failed while such a core was read, unless it is known sooner that it has room."""
+"""How long after our disk failed such a core is read again, unless there is room sooner."""
 
 MAX_NAMED = MAX_INTRODUCTIONS - 256
 """Writers that a keeper names to each that comes: as many as are listened to, and room for those

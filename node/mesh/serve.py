@@ -39,7 +39,7 @@ from node.mesh.turns import wait_turn
 
 ServeMore: TypeAlias = Callable[[Member, Multiplexer], Awaitable[None]]
 ACCEPTED = (PROTOCOL, REPLICATION_PROTOCOL)
-"""Protocols whose opens must wait for us."""
+"""Protocols whose opens wait until we take them."""
 
 COMPARE_SECONDS = 30.0
 """Patience with the answers to comparisons: nobody waits for them, and they are long."""

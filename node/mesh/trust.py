@@ -75,7 +75,7 @@ class Trust:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.membership = membership
-        """Replaced by `change` only."""
+        """Replaced by `take` only."""
         self.book = book or MemberBook()
         self.farewell: Farewell | None = None
         """What the last member that did not let us in said."""
