@@ -74,7 +74,7 @@ class Claims:
         view = peer.values[co_id]
         if self._is_met(entry, view):
             return
-        if self._is_on_its_way(peer, entry) or self._are_many(peer, entry):
+        if self._is_on_its_way(peer, entry) or self._are_too_many(peer, entry):
             peer.claims[co_id] = noted  # after all others
             return
         view.may_be_asked = False
@@ -103,7 +103,7 @@ class Claims:
             or self._state.room.awaited_by(co_id, peer) is not None
         )
 
-    def _are_many(self, peer: PeerView, entry: ValueEntry) -> bool:
+    def _are_too_many(self, peer: PeerView, entry: ValueEntry) -> bool:
         counters = sum(peer.just_asked.values()) + len(entry.durable.sessions)
         return len(self._asked) >= MAX_ASKED_OF_ALL or (
             bool(peer.just_asked) and counters > MAX_COUNTERS_AT_ONCE

@@ -19,7 +19,7 @@ from node.covalue.known_state import SessionCounts
 from swarm.io.tasks import Wakeup
 
 MAX_LOGGED_REFUSALS = 10
-"""Per client: whoever forges much does not fill the log; all are counted."""
+"""Per client: one that forges much does not fill the log; all are counted."""
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class ClientTable:
         self._outboxes: dict[str, Outbox] = {}
         self._next_peer = 1
         self.copies = CopyGate(min_copies)
-        """Who else holds what clients wait for, and what they are not told before that."""
+        """Who else holds what clients wait for, and what clients are not told before that."""
         self._copies_wanted = Wakeup()
 
     def __len__(self) -> int:

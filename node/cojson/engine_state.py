@@ -102,7 +102,7 @@ class EngineState:
             out.append(Find(co_id))
 
     def await_absent(self, co_id: RawCoId) -> None:
-        """Content set aside waits for this value: whoever gets it first is to tell of it."""
+        """Content set aside waits for this value: members are to tell when they get it."""
         if co_id not in self.awaited and self.room.is_awaited(co_id):
             self.awaited[co_id] = None
             self.interest_version += 1

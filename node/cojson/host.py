@@ -131,7 +131,7 @@ class SyncHost:
 
     @property
     def copies(self) -> CopyGate:
-        """Who else holds what clients wait for, and what they are not told before that."""
+        """Who else holds what clients wait for, and what clients are not told before that."""
         return self._clients.copies
 
     @property

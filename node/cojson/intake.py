@@ -255,7 +255,7 @@ class Intake:
 
     def is_absent(self, co_id: RawCoId, out: list[Output]) -> None:
         """The store does not have this value: ask whoever sent what waits for it."""
-        if not self._state.room.is_awaited(co_id):  # like nearly all that clients bring
+        if not self._state.room.is_awaited(co_id):  # true of nearly all that clients bring
             return
         for sender in self._state.room.senders(co_id):
             self.ask_for(co_id, sender, out)

@@ -1,4 +1,4 @@
-"""[trio] Whether there is room for anything new: whoever finds none waits, and reading goes on."""
+"""[trio] Whether there is room for anything new: writers wait for it, and reading goes on."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ class SqliteStore:
     async def _shrink(self) -> None:
         has_more = True
         while has_more:
-            # Each step is a turn of its own: whoever wants to store does not wait for them all.
+            # Each step is a turn of its own: a `store` does not wait for them all.
             async with self._writing:
                 has_more = await trio.to_thread.run_sync(self._reclaim, limiter=self._writer_thread)
 
@@ -231,7 +231,7 @@ class SqliteStore:
 async def open_sqlite_store(
     path: Path, durability: Durability = Durability.COMMIT
 ) -> AsyncIterator[SqliteStore]:
-    """Have the file open until the block ends; a new one is made. `group(ms)` waits for none.
+    """Have the file open until the block ends; a new one is made. `group(ms)` is as `commit`.
 
     Raises: ConfigError when the file is something else; StoreLocked while somebody has it open;
     StorageFailed.

@@ -46,7 +46,7 @@ def parse_transactions(texts: Sequence[str]) -> list[Transaction]:
 def check_transactions(texts: Sequence[str]) -> str:
     """The texts, commas between them, if each is a transaction. Raises: DecodeError.
 
-    They may be of any layout: whoever takes them reads them as JSON.
+    They may be of any layout: clients read them as JSON.
     """
     joined = _join(texts)
     for raw in _decode(texts, joined):
