@@ -204,7 +204,7 @@ class Uploads:
                 fork, index, levels = request
                 value = values.get(index)
                 if value is None or fork != head.fork:
-                    answers[request_id] = self._no_data(request_id, NoDataReason.NOT_AVAILABLE)
+                    answers[request_id] = self._not_here(request_id, fork, head)
                 else:
                     messages.append(BlockMessage(request_id, index, levels, value))
         payloads = encode_block_messages(self._source, head, messages)
@@ -233,7 +233,7 @@ class Uploads:
             is_available = block is not None
         if not is_available:
             if manifest is None:
-                return self._no_data(request.id, NoDataReason.NOT_AVAILABLE)
+                return self._not_here(request.id, wanted.fork, head)
             return MessageType.DATA, Data(request.id, Proof(head.fork, manifest=manifest)).encode()
         prologue = source.verifier.prologue if source.verifier is not None else None
         if prologue is not None and _is_probe(request, prologue):
@@ -287,6 +287,14 @@ class Uploads:
     def forget_pushes(self) -> None:
         """Take the peer to be where it says it is."""
         self.pushed_length = self.proven_length = 0
+
+    def _not_here(self, request_id: int, fork: int, head: Head) -> _Message:
+        # JavaScript counts what is not available, and gives up whoever said it too often. Who asks
+        # before hearing that the history has changed does so with all that it waits for at once.
+        is_old = fork < head.fork
+        return self._no_data(
+            request_id, NoDataReason.NONE if is_old else NoDataReason.NOT_AVAILABLE
+        )
 
     def _no_data(self, request_id: int, reason: NoDataReason) -> _Message:
         self._counters.no_data_sent += 1

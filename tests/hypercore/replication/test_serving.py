@@ -86,6 +86,20 @@ def test_blocks_that_are_not_durable_are_not_served() -> None:
     assert NoData.decode(answers[0]) == NoData(1, NoDataReason.NOT_AVAILABLE)
 
 
+def test_what_was_asked_of_an_older_history_is_not_held_against_us() -> None:
+    """JavaScript gives a peer up that refuses 32 requests because it does not have the blocks."""
+    log = writer(3)
+    channel = Channel(Node(log), Node(reader()))
+    log.truncate(2)
+    channel.ends[0].node.changed()
+    for number, upgrade in (1, None), (2, UpgradeRequest(0, 3)):
+        request = Request(number, ProofRequest(0, block=BlockRequest(0, 0), upgrade=upgrade))
+        channel.ends[0].receive([(MessageType.REQUEST, request.encode())], 0.0)
+    channel.ends[0].take(1000)
+    answers = map(NoData.decode, of_type(channel.ends[0].sent, MessageType.NO_DATA))
+    assert list(answers) == [NoData(1, NoDataReason.NONE), NoData(2, NoDataReason.NONE)]
+
+
 def test_a_slow_reader_costs_only_its_requests() -> None:
     log = MemoryLog(KEY_PAIR)
     log.append([bytes([index]) * 1000 for index in range(100)])
