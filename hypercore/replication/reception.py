@@ -125,6 +125,11 @@ class Reception:
             peer.uploads.forget_pushes()
         if before is not None and before.fork != sync.fork:
             self._downloads.cancel_all(peer)
+            if sync.fork == self._log.head.fork:
+                # JavaScript has noted what we told it as if the blocks of its old history were
+                # still there, and does not ask again.
+                for want in peer.received_wants.windows():
+                    peer.uploads.add_want(want)
         self._conflicts.tell(peer)
         self._conflicts.compare(peer, now)
         return None if sync.downloading or self._use.is_downloading else EndChannel(peer, None)

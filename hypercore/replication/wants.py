@@ -134,6 +134,10 @@ class ReceivedWants:
         if not starts:
             del self._windows[want.length]
 
+    def windows(self) -> list[Want]:
+        """Those that it wants all of."""
+        return [Want(start, length) for length, starts in self._windows.items() for start in starts]
+
     def covers(self, start: int, stop: int) -> bool:
         """Whether the peer wants to hear of some block of [start, stop)."""
         if self._wants_all:

@@ -7,11 +7,39 @@ import trio.testing
 from hypercore import open_corestore
 from hypercore.crypto import KeyPair
 from hypercore.manifest import Manifest
+from hypercore.replication.messages import HaveBits, MessageType, Sync, Want
 from tests.support.claimed_lengths import claimed_around
+from tests.support.memory_log import MemoryLog
+from tests.support.replicated_logs import of_type
 from tests.support.replicating_cores import replicating
+from tests.support.replicator_pair import Channel, Node
 
 KEY_PAIR = KeyPair.from_seed(b"\x07" * 32)
 KEY = Manifest.single_signer(KEY_PAIR.public_key).key
+
+
+def _sync(fork: int, length: int) -> bytes:
+    return Sync(fork, length, 0, False, True, True, has_manifest=True, allow_push=False).encode()
+
+
+def test_who_comes_to_our_history_is_told_again_what_is_here() -> None:
+    """JavaScript forgets some of what it was told before: it goes by the blocks that it had."""
+    log = MemoryLog(KEY_PAIR)
+    log.append([b"old"] * 4)
+    node = Node(log)
+    channel = Channel(node, Node(MemoryLog(key=KEY)))
+    end = channel.ends[0]
+    end.receive([(MessageType.SYNC, _sync(0, 4)), (MessageType.WANT, Want(0, 64).encode())], 0.0)
+    log.clear(1, 2)
+    log.truncate(3)
+    log.append([b"new"])
+    node.changed()
+    end.take(1000)
+    end.sent.clear()
+    end.receive([(MessageType.SYNC, _sync(1, 4))], 0.0)
+    end.take(1000)
+    (told,) = of_type(end.sent, MessageType.BITFIELD)
+    assert HaveBits.decode(told).words[0] == 0b1101
 
 
 async def test_a_block_behind_a_hundred_million_that_nobody_has_is_found() -> None:
