@@ -72,8 +72,8 @@ class Commits:
             entry.phase = Phase.DAMAGED
             for delivery in commit.deliveries:
                 self._intake.refuse(delivery, DAMAGED, out)
+            self._rights.not_stored(entry, out)
             if not entry.tickets:
-                self._rights.not_stored(entry, out)
                 self._state.resume(entry, out)
 
     def _take(

@@ -216,3 +216,30 @@ def test_a_group_that_comes_while_it_is_looked_for_counts(shell: EngineShell) ->
     shell.commit()
     assert shell.refusals["a"] == ["what is stored of this value is damaged"]
     assert len(shell.disk.logs[MAP.id][ANN.session_id()]) == 3
+
+
+@pytest.mark.parametrize("durable", [0, 1])
+def test_a_role_that_damage_kept_from_the_disk_lets_nobody_in(
+    shell: EngineShell, durable: int
+) -> None:
+    """Also where an earlier commit of the group became durable in the same batch."""
+    shell.say("b", BOB.content(MAP, edits(1), with_header=False))
+    earlier = [role(EVE.account_id, "reader", made_at=940)] * durable
+    for after, transaction in enumerate([*earlier, promoted("writer", 950)[-1]], len(FOUNDING)):
+        written = [*FOUNDING, *earlier][:after]
+        message = ANN.content(GROUP, [*written, transaction], after=after, with_header=False)
+        shell.say("a", message)
+    kept = [store for store in shell.stores if store.append.co_id == GROUP.id][:durable]
+    lost = [store.ticket for store in shell.stores if store not in kept]
+    shell.stores = []
+    # In the order in which the committer tells of a batch that meets damage.
+    shell.carry_out(shell.engine.not_stored(lost))
+    for store in kept:
+        shell.disk.store(store.append)
+    shell.carry_out(shell.engine.stored([store.ticket for store in kept]))
+    shell.refusals.clear()
+    shell.say("b", BOB.content(MAP, edits(1), with_header=False))
+    while shell.stores:
+        shell.commit()
+    assert "no right to write" in shell.refusals["b"][0]
+    assert BOB.session_id() not in shell.disk.logs[MAP.id]
