@@ -132,8 +132,9 @@ class SyncState:
             for member in self.members
             if not member.is_done
         ]
-        if len(self.members) + 1 < self.min_copies:
-            parts.append(f"{self.min_copies} copies wanted, {len(self.members) + 1} nodes are here")
+        nodes = len(self._sound) + 1
+        if nodes < self.min_copies:
+            parts.append(f"{self.min_copies} copies wanted, {nodes} nodes can hold them")
         if self.waiting:
             parts.append(f"{self.waiting:,} acknowledgements to clients wait for copies")
         return "; ".join(parts)

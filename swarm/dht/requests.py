@@ -19,6 +19,7 @@ from hypercore.crypto import Entropy
 from swarm.announcement import Address
 from swarm.dht.messages import BETWEEN_PEERS, NodeId, Request, Response
 from swarm.dht.pacing import CongestionWindow, RoundTrips
+from swarm.errors import SwarmError
 
 MAX_REQUESTS = 4096
 RETRIES = 3
@@ -109,7 +110,7 @@ class TimedOut:
 RequestOutput = Transmit | Answered | Delayed | TimedOut
 
 
-class TooManyRequests(Exception):
+class TooManyRequests(SwarmError):
     """More requests wait than any honest use needs."""
 
     def __init__(self) -> None:

@@ -423,3 +423,10 @@ def test_one_definition_of_done(changes: dict[str, object], state: str, left: in
     assert node.is_done is (one.is_done or one.is_frozen)
     assert (node.why == "") is node.is_done
     assert not SyncState(3, 0, 1, 1, (one,)).is_done
+
+
+def test_a_copy_that_a_forked_member_cannot_hold_is_said_to_be_lacking() -> None:
+    node = SyncState(3, 0, 3, 0, (member(), member(is_frozen=True)))
+    assert not node.is_done
+    assert "3 copies wanted, 2 nodes can hold them" in node.why
+    assert SyncState(3, 0, 2, 0, node.members).is_done
