@@ -2,10 +2,10 @@
 
 Two `beemesh up`, one with a bee, one hybrid, that keep everything of one another. Real clients come
 for half a minute, write, delete and stream without a pause, at one node and then at the other, and
-are killed. A line each time: what the nodes take of memory, files and disk. Their memory first
-grows to what their caches may have; in the second half it may grow by `--kb-per-value` only, since
-members remember what others announce. At the end each must hold all that it acknowledged to the
-last clients. Caches take some minutes to fill: ten at least tell something.
+are killed. A line each time: what the nodes take of memory, files and disk. Their memory grows to
+what their caches may have, which the first 60,000 values or so fill; in the second half it may grow
+by `--kb-per-value` only (`growth_campaign` tells what is kept for good). At the end each must hold
+all that it acknowledged to the last clients. Ten minutes at least tell something.
 
 What a library loses counts, too, and is seen by nothing else: found so were 224 bytes for each look
 at an empty set, 300 MB an hour.
