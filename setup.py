@@ -16,6 +16,7 @@ LOGS = [
     "bee/cache.py",
     "bee/changes.py",
     "bee/descent.py",
+    "bee/history.py",
     "bee/lone_put.py",
     "bee/messages.py",
     "bee/neighbors.py",

@@ -15,7 +15,7 @@ async with bee.batch() as batch: ...
 | `tree`, `descent`, `neighbors`                      | walking down, and waiting for blocks  |
 | `changes`, `pending_blocks`, `lone_put`             | the tree while it changes             |
 | `writer`, `batch`                                   | the append that it becomes            |
-| `ranges`, `diff`                                    | reading in order                      |
+| `ranges`, `diff`, `history`                         | reading in order                      |
 | `keyspace`                                          | codecs, and prefixes of sub-databases |
 | `readable_bee`, `snapshot`, `bee`                   | what callers see                      |
 | `extension`, `question`, `visited_blocks`           | talking with peers; their reads       |

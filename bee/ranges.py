@@ -1,4 +1,4 @@
-"""Reading in order: ranges, the history of a bee, and what differs between two versions.
+"""Reading in order: ranges, and what the history and the difference of versions have in common.
 
 Each reader is a cursor with one plain method, `advance(reader)`: the next group of results, empty
 at the end, None where much was passed and nothing found so far. After BlocksNeeded the next call
@@ -9,13 +9,13 @@ a long one asks a remote log for many blocks at once.
 
 A *position* counts through a node in order: 2i is the child before key i, 2i + 1 is key i.
 
-Source: hyperbee 2.27.3 iterators/range.js, history.js, diff.js, for what they yield.
+Source: hyperbee 2.27.3 iterators/range.js, for what it yields.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from operator import ge, le
 from typing import Generic, Protocol, TypeVar
@@ -24,12 +24,10 @@ from bee.btree import MAX_DEPTH, MAX_KEYS, BTreeNode, Keys, Refs
 from bee.descent import locate, shared_nodes, too_deep
 from bee.errors import CorruptTree
 from bee.keyspace import KeyRange
-from bee.messages import is_deletion
-from bee.node_reader import BlocksNeeded, NodeReader, parse_entries, parse_record
+from bee.node_reader import BlocksNeeded, NodeReader, parse_entries
 from bee.protobuf import decode_varint, decode_varints
 from bee.question import Question
 from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
-from hypercore.encoding import DecodeError
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -420,78 +418,3 @@ class RangeCursor(Generic[T]):
             if seq == wanted or (seq >= self._since and reader.block(seq) is None)
         ]
         return missing[:MAX_AHEAD]
-
-
-class HistoryCursor(Generic[T]):
-    """All blocks in [start, stop), oldest first, or newest first if `reverse`.
-
-    `decode` is also told which of the seqs are deletions.
-    """
-
-    def __init__(
-        self,
-        seqs: range,
-        limit: int | None,
-        decode: Callable[
-            [Sequence[int], Sequence[bytes], Sequence[bytes | None], Container[int]], list[T]
-        ],
-    ) -> None:
-        self._seqs = seqs if limit is None else seqs[:limit]
-        self._decode = decode
-        self._group = 1
-
-    def advance(self, reader: NodeReader) -> Sequence[T]:
-        group = self._seqs[: self._group]
-        if not group:
-            return ()
-        read = reader.blocks(group)
-        blocks = [block for block in read if block is not None]
-        if len(blocks) < len(read):
-            missing = [seq for seq, block in zip(group, read, strict=True) if block is None]
-            raise BlocksNeeded(missing)
-        keys, values = zip(*parse_entries(group, blocks), strict=True)
-        deletions: Container[int] = ()
-        if None in values:
-            deletions = {
-                seq
-                for seq, block, value in zip(group, blocks, values, strict=True)
-                if value is None and _is_deletion(seq, block)
-            }
-        self._seqs = self._seqs[self._group :]
-        self._group = min(2 * self._group, MAX_GROUP)
-        return self._decode(group, keys, values, deletions)
-
-
-def _is_deletion(seq: int, block: bytes) -> bool:
-    try:
-        return is_deletion(parse_record(seq, block), seq)
-    except DecodeError as error:
-        raise CorruptTree(seq, str(error)) from error
-
-
-def history_seqs(
-    version: int,
-    *,
-    gt: int | None = None,
-    gte: int | None = None,
-    lt: int | None = None,
-    lte: int | None = None,
-    reverse: bool,
-) -> range:
-    """The seqs between these bounds; negative bounds count back from `version`."""
-
-    def absolute(bound: int) -> int:
-        return bound + version if bound < 0 else bound
-
-    start = 1
-    if gt is not None:
-        start = absolute(gt) + 1
-    elif gte is not None:
-        start = absolute(gte)
-    stop = version
-    if lte is not None:
-        stop = absolute(lte) + 1
-    elif lt is not None:
-        stop = absolute(lt)
-    seqs = range(max(start, 1), max(min(stop, version), 1))
-    return seqs[::-1] if reverse else seqs

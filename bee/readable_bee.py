@@ -11,11 +11,12 @@ from bee.batch import Entry, decode_entries, decode_entry, entry_decoder
 from bee.descent import Stored, look_up
 from bee.diff import DiffCursor, gather
 from bee.extension import HyperbeeExtension
+from bee.history import HistoryCursor, history_seqs
 from bee.keyspace import Bounds, K, Keyspace, V, check_limit
 from bee.messages import NodeRecord
 from bee.node_reader import NodeReader, root_ref
 from bee.question import Question
-from bee.ranges import HistoryCursor, RangeCursor, Results, history_seqs
+from bee.ranges import RangeCursor, Results
 from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 from hypercore.errors import OutOfRange
 
