@@ -252,6 +252,10 @@ def _describe(mirror: _Mirror) -> MirrorStatus:
     trouble = mirror.trouble
     if core is not None and core.is_frozen:
         trouble = "frozen: its writer signed two histories"
+    elif core is not None and not trouble and held < wanted and core.replication.peers:
+        missing = core.bitfield.first_unset(spec.start)
+        if core.replication.nobody_has(missing):
+            trouble = f"no peer has block {missing}: its owner may have given it up"
     return MirrorStatus(
         key=encode_id(spec.key_bytes),
         name=spec.name,

@@ -117,6 +117,22 @@ async def test_a_mirror_serves_what_its_owner_had(tmp_path: Path) -> None:
             assert await perform(node, ListMirrors()) == []
 
 
+async def test_a_mirror_of_what_its_owner_has_given_up_says_why_it_is_not_whole(
+    tmp_path: Path,
+) -> None:
+    """As a compacted bee; it went on saying that so many percent were here."""
+    async with open_corestore(None) as store, mirroring(tmp_path) as node:
+        core = await store.get(name="log")
+        await core.append([b"%d" % number for number in range(100)])
+        await core.clear(40, 50)
+        async with sharing(store) as address:
+            await perform(node, AddMirror(encode_id(core.key), peers=(address,)))
+            await wait_until(lambda: statuses(node)[0].held == 90)
+            await wait_until(lambda: bool(statuses(node)[0].trouble))
+            said = "no peer has block 40: its owner may have given it up"
+            assert statuses(node)[0].trouble == said
+
+
 async def test_mirrors_by_range_and_of_bees(tmp_path: Path) -> None:
     async with open_corestore(None) as store, mirroring(tmp_path) as node:
         core, bees = await store.get(name="log"), await store.get(name="bee")
