@@ -11,6 +11,7 @@ from node.mesh.announcements import Announcements, Fetch
 from node.mesh.fetch import Fetcher
 from node.mesh.messages import Sessions
 from node.mesh.recall import Recall
+from node.mesh.under_way import UNDER_WAY_SECONDS
 from swarm.io.tasks import Wakeup
 
 MAX_FETCHES = 8
@@ -28,6 +29,7 @@ class AnnouncedValues:
         self._settled = settled
         self._open = Announcements()
         self._arrived = Wakeup()
+        fetcher.under_way.ended = self._arrived.set
 
     def __len__(self) -> int:
         """Values that are not looked into, or not fetched, yet."""
@@ -52,7 +54,7 @@ class AnnouncedValues:
     async def run(self) -> None:
         """Fetch, `MAX_FETCHES` at a time, until cancelled."""
         await self._recall.wait_settled()
-        room = trio.Semaphore(MAX_FETCHES)
+        room, under_way = trio.Semaphore(MAX_FETCHES), self._fetcher.under_way
 
         async def carry_out(fetch: Fetch) -> None:
             await self._fetcher.fetch(self._open, fetch)
@@ -62,9 +64,11 @@ class AnnouncedValues:
 
         async with trio.open_nursery() as nursery:
             while True:
-                await self._arrived.wait()
+                with trio.move_on_after(UNDER_WAY_SECONDS):
+                    await self._arrived.wait()
                 await room.acquire()
-                while (fetch := self._open.take()) is not None:
+                while (fetch := self._open.take(under_way.has)) is not None:
+                    under_way.begin(fetch)
                     nursery.start_soon(carry_out, fetch)
                     await room.acquire()
                 room.release()

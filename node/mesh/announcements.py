@@ -8,8 +8,9 @@ what was announced, or when everybody who announced it was tried.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from node.covalue.ids import CoSessionId, RawCoId
 from node.mesh.messages import Sessions
@@ -121,16 +122,22 @@ class Announcements:
         del self._open[member_id]
         del self._sessions_of[member_id]
 
-    def take(self) -> Fetch | None:
+    def take(
+        self, is_under_way: Callable[[bytes, RawCoId], bool] = lambda *_: False
+    ) -> Fetch | None:
         """The next fetch, or None while nothing waits, or those who have it are busy.
 
-        Members take turns. The ids of the fetch must be settled, each of them.
+        Members take turns. The ids of the fetch must be settled, each of them. What comes from
+        that member already waits.
         """
         for member_id, queue in self._queues.items():
             room = min(MAX_FETCH_VALUES, MAX_MEMBER_VALUES - self._busy[member_id])
             if room <= 0:
                 continue
-            ids = tuple(co_id for co_id, _ in zip(queue, range(room), strict=False))
+            waiting = (co_id for co_id in queue if not is_under_way(member_id, co_id))
+            ids = tuple(islice(waiting, room))
+            if not ids:
+                continue
             self._queues.move_to_end(member_id)
             for co_id in ids:
                 self._dequeue(co_id)

@@ -29,6 +29,7 @@ from node.mesh.messages import Sessions
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.stalls import unless_stalled
 from node.mesh.suspects import Suspects
+from node.mesh.under_way import UnderWay
 from node.mesh.unreadable import UnreadableValues
 
 T = TypeVar("T")
@@ -141,6 +142,7 @@ class Fetcher:
         """Decides about what the policy allows as far as ids tell."""
         self.provenance: Provenance | None = None
         self.origins: Origins | None = None
+        self.under_way = UnderWay()
         self._reads = trio.CapacityLimiter(MAX_READS)
         self._unread: set[tuple[bytes, RawCoId]] = set()
         """Values that were not read from a member because reading failed."""
@@ -164,13 +166,21 @@ class Fetcher:
         Cancel: what was stored stays.
         """
         while (fetch := found.take()) is not None:
+            await self.under_way.wait_over(fetch)
+            self.under_way.begin(fetch)
             await self.fetch(found, fetch, is_asked=is_asked)
 
     async def fetch(self, found: Announcements, fetch: Fetch, *, is_asked: bool = False) -> None:
         """Carry out a fetch taken from `found`, as far as anything is lacking, and settle it.
 
-        Cancel: what was stored stays.
+        It is `under_way`, and over then. Cancel: what was stored stays.
         """
+        try:
+            await self._fetch(found, fetch, is_asked=is_asked)
+        finally:
+            self.under_way.end(fetch)
+
+    async def _fetch(self, found: Announcements, fetch: Fetch, *, is_asked: bool) -> None:
         known = {co_id: await stored_state(self._host, co_id) for co_id in fetch.ids}
         lacking = found.narrow(fetch, {co_id: held_sessions(known[co_id]) for co_id in fetch.ids})
         self._acknowledge(found, known)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 import trio.testing
 
 from node.cojson.messages import Load, Message, decode_line
-from node.covalue.content import Content
+from node.cojson.reports import Receipt
+from node.covalue.content import PIECE_BYTES, Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.mesh.session import ANSWER_SECONDS
@@ -17,6 +20,7 @@ from tests.support.authors import Author, edits, group_header, map_header
 ANN = Author("ann")
 GROUP = group_header(ANN.account_id)
 MAP = map_header("m", GROUP.id)
+MAP_OF_ALL = map_header("large")
 
 
 async def test_an_account_that_nobody_has_when_it_is_asked_for_is_told_of_later(
@@ -87,3 +91,32 @@ async def test_a_member_that_goes_on_answering_is_waited_for(
                 await client.outbox.wake.wait()
                 answers += map(decode_line, await client.next_lines(10**6))
         assert all(isinstance(answer, Content) for answer in answers)
+
+
+async def test_a_large_value_that_moved_lately_is_brought_over_once(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that asks for it hears that it moved, too, and read it once for each of the two."""
+    whole = edits(60, size=PIECE_BYTES)
+    async with (
+        open_mesh_node(1) as near,
+        open_mesh_node(2) as far,
+        connected(near, far),
+    ):
+        await far.host.receive_content("test", [ANN.content(MAP_OF_ALL, whole, as_agent=True)])
+        brought: list[int] = []
+        receive_content = near.host.receive_content
+
+        async def count(source: str, contents: Sequence[Content]) -> Receipt:
+            brought.append(
+                sum(len(part.transactions) for content in contents for part in content.new.values())
+            )
+            return await receive_content(source, contents)
+
+        monkeypatch.setattr(near.host, "receive_content", count)
+        with near.host.client("test") as client:
+            await client.receive([Load(MAP_OF_ALL.id, NOTHING)])
+            session = ANN.session_id(as_agent=True)
+            await near.wait_counts({MAP_OF_ALL.id: {session: len(whole)}}, 60)
+            await trio.sleep(60)
+        assert sum(brought) == len(whole)
