@@ -465,7 +465,10 @@ class World:
             counts = [len(await party.peers()) for party in (one, other)]
             dialing.cancel()
             listening_scope.cancel()
-            await self.control("unpair", name=name)
+            unpaired = await self.control("unpair", name=name)
+            has_javascript = isinstance(one, JavaScriptParty) or isinstance(other, JavaScriptParty)
+            if has_javascript and not unpaired["open"]:
+                return  # it ended before
             for party, count in zip((one, other), counts, strict=True):
                 await party.until("peer_count", exactly=count - 1)
 

@@ -85,6 +85,7 @@ class Session {
   async unpair({ name }) {
     const streams = this.streams.get(name) || []
     this.streams.delete(name)
+    const open = streams.filter((stream) => !stream.destroying).length
     await Promise.all(
       streams.map((stream) => new Promise((resolve) => {
         if (stream.destroyed) return resolve()
@@ -92,7 +93,7 @@ class Session {
         stream.destroy()
       }))
     )
-    return {}
+    return { open }
   }
 
   async state({ id }) {

@@ -101,6 +101,9 @@ class Life:
             for check in (self._check_heads, self._check_blocks, self._check_silence):
                 if not self._outcome.faults:
                     await check()
+                if self._outcome.faults and await self._has_connected_again():
+                    self._outcome.faults.clear()
+                    await check()
             self._nursery.cancel_scope.cancel()
 
     async def _connect(self, shape: str) -> None:
@@ -116,6 +119,17 @@ class Life:
             self._say("join", one, other)
             part = await self._world.join(self._parties[one], self._parties[other])
             self._links[one, other] = part
+
+    async def _has_connected_again(self) -> bool:
+        """JavaScript ends a connection on which it was to prove what it is just cutting off."""
+        peers = [len(await party.peers()) for party in self._parties]
+        if min(peers) == len(self._parties) - 1:
+            return False
+        self._say("connect again", *peers)
+        for pair in list(self._links):
+            await self._links.pop(pair)()
+            await self._join(*pair)
+        return True
 
     # Steps of a life.
 
@@ -189,8 +203,7 @@ class Life:
         self._start(f"download {number} {blocks}", call)
 
     async def _update(self) -> None:
-        number = self._reader
-        self._start(f"update {number}", self._parties[number].update)
+        self._start(f"update {self._reader}", self._parties[self._reader].update)
 
     async def _part(self) -> None:
         pair = self._chance.choice(list(self._links))
