@@ -43,7 +43,7 @@ DELIBERATE: dict[tuple[str, str], str] = {
     ("core record", "another version"): (
         "versions 1 and 2 have the same fields; we write 2, the original what it read"
     ),
-    ("auth record", "refused: a key pair of"): (
+    ("auth record", "refused: a key pair"): (
         "there keys of any size are read, and halves of two pairs: signing fails later, or nobody "
         "can verify what was signed"
     ),
