@@ -3,8 +3,7 @@
 A peer with a later fork proves its head from nothing (`verify_proof` over `EMPTY_HEAD`). From
 its roots down we look for the leftmost subtree that we do not have: what lies before it is
 common. Subtrees that we never stored count as different, so of a sparse log less may be kept
-than could be, never more. Nor is a subtree looked into of which we hold no block: the peer may hold
-none of it either, by way of which it could be asked.
+than could be, never more.
 
 Source: hypercore 11.37.1 lib/merkle-tree.js ReorgBatch, lib/replicator.js (reorgs).
 """
@@ -12,7 +11,6 @@ Source: hypercore 11.37.1 lib/merkle-tree.js ReorgBatch, lib/replicator.js (reor
 from __future__ import annotations
 
 from hypercore import flat_tree
-from hypercore.bitfield import Bitfield
 from hypercore.errors import InvalidProof
 from hypercore.log import Changeset, Head, NodeReader
 from hypercore.merkle import MerkleNode
@@ -26,27 +24,16 @@ class ForkSearch:
     `read_node` reads our tree, which must not change until the search ends.
     """
 
-    def __init__(
-        self,
-        proven: Changeset,
-        ours: Head,
-        read_node: NodeReader,
-        held: Bitfield | None = None,
-    ) -> None:
+    def __init__(self, proven: Changeset, ours: Head, read_node: NodeReader) -> None:
         if proven.head is None:
             raise ValueError("the proof of another fork has no head")
         self._proven = proven
         self._head = proven.head
         self._our_length = ours.length
         self._read_node = read_node
-        self._held = held
-        """Our blocks; None when all of them count as held."""
-
         self._known = {node.index: node for node in proven.nodes}
         self._different: MerkleNode | None = None
-        self._is_worth_it = True
-        """Whether some block of ours could be kept by looking into what differs."""
-
+        self._has_ended = False
         for root in proven.head.roots:
             if not self._is_ours(root):
                 self._different = root
@@ -68,8 +55,6 @@ class ForkSearch:
             # When the left half is ours the difference is in the right, whatever we have there.
             node = right if self._is_ours(left) else left
         self._different = node
-        # Found out once for each step: blocks may be cleared while an answer is on its way.
-        self._is_worth_it = node is None or self._holds_some(node)
 
     @property
     def common_length(self) -> int:
@@ -85,15 +70,8 @@ class ForkSearch:
             different is None
             or not different.index & 1
             or flat_tree.left_span(different.index) >= 2 * self._our_length
-            or not self._is_worth_it
+            or self._has_ended
         )
-
-    def _holds_some(self, node: MerkleNode) -> bool:
-        if self._held is None:
-            return True
-        start = flat_tree.left_span(node.index) // 2
-        stop = min(flat_tree.right_span(node.index) // 2 + 1, self._our_length)
-        return self._held.first_set(start, stop) is not None
 
     @property
     def wanted(self) -> range:
@@ -126,6 +104,10 @@ class ForkSearch:
         if self._different is before:
             # Every answer goes a level down, so a peer cannot keep us searching.
             raise InvalidProof("a hash path that starts too high", proof.index)
+
+    def end(self) -> None:
+        """Look no further: all of what differs counts as different."""
+        self._has_ended = True
 
     def changeset(self) -> Changeset:
         """Our log cut back to the common part, then the other fork's head in its place."""

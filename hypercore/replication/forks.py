@@ -48,6 +48,10 @@ class _Pursuit:
     is_stuck: bool = False
     """The peer has none of the blocks by way of which it could be asked for the next step."""
 
+    is_last: bool = False
+    """It was asked which of these it has, and then for its head again: when that has come, it has
+    said so. The search ends where neither side has a block."""
+
 
 class ForkFollower:
     """One search with each peer that was asked; the first to end is followed."""
@@ -107,18 +111,23 @@ class ForkFollower:
             return False
         sync = peer.sync
         assert sync is not None
-        if pursuit.search is None or pursuit.ours is not head:
+        if pursuit.ours is not head:
             pursuit.ours, pursuit.search = head, None
+        asked = None
+        if pursuit.search is not None:
+            wanted = pursuit.search.wanted
+            block = _first_offered(peer, wanted)
+            if block is not None:
+                asked = ProofRequest(sync.fork, hash=pursuit.search.request(block))
+            else:
+                peer.outbox += peer.sent_wants.want(wanted.start)
+                if pursuit.is_last or self._holds_some(wanted):
+                    was_stuck, pursuit.is_stuck = pursuit.is_stuck, True
+                    return not was_stuck
+                pursuit.search, pursuit.is_last = None, True
+        if asked is None:
             peer.claims.asked += 1
             asked = ProofRequest(sync.fork, upgrade=UpgradeRequest(0, sync.length))
-        else:
-            wanted = pursuit.search.wanted
-            block = peer.next_offered(wanted.start)
-            if block is None or block not in wanted:
-                peer.outbox += peer.sent_wants.want(wanted.start)
-                was_stuck, pursuit.is_stuck = pursuit.is_stuck, True
-                return not was_stuck
-            asked = ProofRequest(sync.fork, hash=pursuit.search.request(block))
         if not len(peer.inflight):
             peer.speed.started(now)
         pursuit.is_stuck = False
@@ -154,17 +163,26 @@ class ForkFollower:
             if proven.head is not None and proven.head.fork == pursuit.ours.fork:
                 self.stop(peer)
                 return self._begin_anew(proven, pursuit.ours)
-            log = self._log
-            pursuit.search = ForkSearch(proven, pursuit.ours, log.read_node, log.bitfield)
+            pursuit.search = ForkSearch(proven, pursuit.ours, self._log.read_node)
         else:
             if proof.hash is None or proof.block or proof.seek or proof.upgrade:
                 raise InvalidProof("an answer to something else than was asked")
             pursuit.search.receive(proof.hash)
+        if pursuit.is_last and self._is_dead_end(peer, pursuit.search.wanted):
+            pursuit.search.end()
         if not pursuit.search.is_finished:
             return None
         self.stop(peer)
         self._since = -inf
         return pursuit.search.changeset()
+
+    def _is_dead_end(self, peer: RemotePeer, blocks: range) -> bool:
+        """Whether neither the peer nor we have a block of these."""
+        return _first_offered(peer, blocks) is None and not self._holds_some(blocks)
+
+    def _holds_some(self, blocks: range) -> bool:
+        """Whether we have some of them, which may be the last copies."""
+        return self._log.bitfield.first_set(blocks.start, blocks.stop) is not None
 
     def _begin_anew(self, proven: Changeset, ours: Head) -> Changeset | None:
         """Give up what is here for a longer head of the same history.
@@ -185,3 +203,9 @@ class ForkFollower:
     def stop(self, peer: RemotePeer) -> None:
         """Give the search with this peer up; a later one starts from the beginning."""
         self._pursuits.pop(peer, None)
+
+
+def _first_offered(peer: RemotePeer, blocks: range) -> int | None:
+    """The first of them that the peer has."""
+    block = peer.next_offered(blocks.start)
+    return block if block is not None and block in blocks else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio.testing
 
-from hypercore import open_corestore
+from hypercore import Core, Snapshot, open_corestore
 from hypercore.crypto import KeyPair
 from hypercore.manifest import Manifest
 from hypercore.replication.messages import HaveBits, MessageType, Sync, Want
@@ -122,3 +122,31 @@ async def test_what_a_writer_with_gaps_appends_to_the_place_of_the_old_history_i
                 atom[core].append([b"new"] * 4)
             await copy.wait_change(30, 0)
             assert await copy.get(22) == b"new"
+
+
+async def test_a_read_goes_on_of_a_block_that_is_in_both_histories() -> None:
+    """Its reader holds none of the blocks around it, and has followed the log as it grew."""
+    async with open_corestore(None) as store, open_corestore(None) as other_store:
+        core = await store.get(name="log")
+        copy = await other_store.get(key=core.key)
+        async with replicating(core, copy):
+            for index in range(17):
+                await core.append([b"old %d" % index])
+                await copy.wait_length(index + 1)
+        snapshot = copy.snapshot()
+        read: list[bytes] = []
+
+        async def get(reader: Core | Snapshot) -> None:
+            read.append(await reader.get(9))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(get, copy)
+            nursery.start_soon(get, snapshot)
+            await trio.testing.wait_all_tasks_blocked()
+            await core.truncate(13)
+            await core.append([b"new"] * 4)
+            async with replicating(core, copy):
+                await trio.testing.wait_all_tasks_blocked()
+                await trio.testing.wait_all_tasks_blocked()
+        assert read == [b"old 9"] * 2
+        assert copy.head == core.head
