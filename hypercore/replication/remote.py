@@ -205,7 +205,7 @@ class RemotePeer:
         bits.frombytes(message.words)
         stop = min(start + len(bits), known)
         if bits.find(1, max(0, stop - start)) >= 0:
-            self.sent_wants.note_cut_short(stop, start + len(bits))
+            self.sent_wants.note_cut_short(max(start, stop), start + len(bits))
         if start >= stop:
             if bits:
                 self._contiguous = min(self._contiguous, start)

@@ -59,6 +59,8 @@ class SentWants:
 
     def note_cut_short(self, start: int, stop: int) -> None:
         """What the peer has of blocks [start, stop) was told too early to be remembered."""
+        if start >= stop:
+            return
         first, end = start // WINDOW_BLOCKS, -(-stop // WINDOW_BLOCKS)
         self._cut_short.update(window for window in self._windows if first <= window < end)
 

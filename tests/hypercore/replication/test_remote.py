@@ -10,6 +10,7 @@ from hypercore.replication.messages import HaveBits, Range, Sync
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.statistics import Counters
 from hypercore.replication.uploads import Uploads
+from hypercore.replication.wants import WINDOW_BLOCKS
 from hypercore.storage.memory import MemoryStorage
 from tests.support.memory_log import MemoryLog
 from tests.support.stored_logs import open_log
@@ -125,6 +126,30 @@ def test_what_could_be_kept_is_not_asked_about_again() -> None:
     remote.reached(14)
     assert not remote.sent_wants.want(12)
     assert set(remote.offered(BitMap64(range(14)))) == set(range(1, 14))
+
+
+def test_a_peer_with_gaps_is_not_asked_again_with_each_block_when_nothing_was_lost() -> None:
+    """For a long log each answer may have 256 KiB."""
+    remote = peer()
+    assert remote.sent_wants.want(3)
+    for length in range(10, 30, 2):
+        remote.receive_range(Range(length + 1, 1), length)
+        remote.reached(length + 2)
+        assert not remote.sent_wants.want(length)
+    remote.receive_range(Range(0, 30, drop=True), 30)
+    remote.reached(31)
+    assert not remote.sent_wants.want(3)
+    assert remote.next_offered(0) is None
+
+
+def test_bits_of_one_window_have_no_other_asked_about_again() -> None:
+    remote = peer()
+    assert remote.sent_wants.want(3)
+    assert remote.sent_wants.want(2 * WINDOW_BLOCKS)
+    remote.receive_bits(HaveBits(2 * WINDOW_BLOCKS, b"\x01\x00\x00\x00"), 10)
+    remote.reached(12)
+    assert not remote.sent_wants.want(3)
+    assert remote.sent_wants.want(2 * WINDOW_BLOCKS)
 
 
 def test_claims_beyond_our_length_cost_nothing() -> None:
