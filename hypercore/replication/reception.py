@@ -128,7 +128,7 @@ class Reception:
             if sync.fork == self._log.head.fork:
                 # JavaScript has noted what we told it as if the blocks of its old history were
                 # still there, and does not ask again.
-                for want in peer.received_wants.windows():
+                for want in peer.received_wants.of_history(sync.fork):
                     peer.uploads.add_want(want)
         self._conflicts.tell(peer)
         self._conflicts.compare(peer, now)

@@ -99,6 +99,8 @@ class ReceivedWants:
         self._any: list[Want] = []
         self._count = 0
         self._wants_all = False
+        self._met_fork = -1
+        """The last history of ours that the peer came to."""
 
     def add(self, want: Want) -> bool:
         """Whether the want is to be answered; one that is too long is not."""
@@ -136,8 +138,11 @@ class ReceivedWants:
         if not starts:
             del self._windows[want.length]
 
-    def windows(self) -> list[Want]:
-        """Those that it wants all of."""
+    def of_history(self, fork: int) -> list[Want]:
+        """Those that it wants all of, when it has come to this history of ours; once for each."""
+        if fork <= self._met_fork:
+            return []
+        self._met_fork = fork
         return [Want(start, length) for length, starts in self._windows.items() for start in starts]
 
     def covers(self, start: int, stop: int) -> bool:

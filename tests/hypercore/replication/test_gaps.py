@@ -40,6 +40,16 @@ def test_who_comes_to_our_history_is_told_again_what_is_here() -> None:
     end.take(1000)
     (told,) = of_type(end.sent, MessageType.BITFIELD)
     assert HaveBits.decode(told).words[0] == 0b1101
+    # Once: else some bytes, sent again and again, had us look through all of its windows.
+    end.sent.clear()
+    end.receive([(MessageType.SYNC, _sync(fork, 4)) for fork in (0, 1)], 0.0)
+    assert not len(end.peer.uploads)
+    log.truncate(3)
+    log.append([b"newer"])
+    node.changed()
+    end.receive([(MessageType.SYNC, _sync(2, 4))], 0.0)
+    end.take(1000)
+    assert of_type(end.sent, MessageType.BITFIELD)
 
 
 async def test_a_block_behind_a_hundred_million_that_nobody_has_is_found() -> None:
