@@ -338,18 +338,20 @@ async def undisturbed(log: Log, read: Callable[[], Awaitable[T]]) -> T:
     """What `read` finds in the present version.
 
     It begins anew when it meets a block that others gave up meanwhile: an erasure first writes what
-    is to stay. It comes to an end, as each time something was given up.
+    is to stay. A block that it meets twice was not given up by these, but lost.
 
     Raises: BlockNotAvailable for what is lost. Cancel: as `read`.
     """
+    met: set[int] = set()
     while True:
         length = log.length
         held = log.bitfield.count(0, length)
         try:
             return await read()
-        except BlockNotAvailable:
-            if log.bitfield.count(0, length) >= held:
+        except BlockNotAvailable as missing:
+            if missing.index in met or log.bitfield.count(0, length) >= held:
                 raise
+            met.add(missing.index)
 
 
 async def estimate_dead(tree: Tree, samples: int) -> DeadEstimate:

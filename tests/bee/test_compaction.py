@@ -455,3 +455,33 @@ async def test_a_block_that_is_lost_while_others_erase_is_told() -> None:
     log.bitfield.set_range(lost, lost + 1, value=False)
     with pytest.raises(BlockNotAvailable):
         await Bee(log, cache_bytes=0).compact()
+
+
+class BusyLog(BeeLog):
+    """A key is put, and the one before it erased, whenever others may run, without end."""
+
+    rounds = 0
+    is_writing = False
+
+    async def write_local(self, rows: Mapping[bytes, bytes | None]) -> None:
+        await super().write_local(rows)
+        if not rows and not self.is_writing:
+            self.is_writing = True
+            bee = Bee(self, cache_bytes=0)
+            before = b"a%d" % self.rounds
+            self.rounds += 1
+            assert self.rounds < 1_000, "it begins anew without end"
+            await bee.put(b"a%d" % self.rounds, b"new")
+            await bee.erase(gte=before, lte=before)
+            self.is_writing = False
+
+
+async def test_what_is_lost_is_told_though_others_erase_without_end() -> None:
+    whole, _, _ = await with_late_keys(2_000, 0.5)
+    lost = max(reachable(whole.blocks, whole.length) & {*range(whole.length - 3)})
+    await Bee(whole).put(b"a0", b"old")
+    log = BusyLog(whole.blocks)
+    log.cleared.add(lost)
+    log.bitfield.set_range(lost, lost + 1, value=False)
+    with pytest.raises(BlockNotAvailable):
+        await Bee(log, cache_bytes=0).compact()
