@@ -185,8 +185,10 @@ class RemotePeer:
         self._lacks.remove_range(start, min(stop, MAX_TRACKED))
 
     def _forget_ahead(self, start: int, stop: int) -> None:
-        if start < self._ahead.stop and self._ahead.start < stop:
-            self.sent_wants.note_cut_short(self._ahead.start, self._ahead.stop)
+        ahead = self._ahead
+        if start < ahead.stop and ahead.start < stop:
+            if ahead.start < start or stop < ahead.stop:
+                self.sent_wants.note_cut_short(ahead.start, ahead.stop)
             self._ahead = range(0)
 
     def reached(self, length: int) -> None:
@@ -204,14 +206,19 @@ class RemotePeer:
         bits = bitarray(endian="little")
         bits.frombytes(message.words)
         stop = min(start + len(bits), known)
-        if bits.find(1, max(0, stop - start)) >= 0:
-            self.sent_wants.note_cut_short(max(start, stop), start + len(bits))
+        ahead = _only_run(bits, max(0, stop - start))
         if start >= stop:
+            if ahead is not None:
+                self.sent_wants.note_cut_short(start, start + len(bits))
             if bits:
                 self._contiguous = min(self._contiguous, start)
                 self._forget_ahead(start, start + len(bits))
             return
         self._forget_ahead(start, start + len(bits))
+        if ahead:
+            self._note_ahead(start + ahead.start, start + ahead.stop)
+        elif ahead is not None:
+            self.sent_wants.note_cut_short(stop, start + len(bits))
         del bits[stop - start :]
         if start < self._contiguous:
             self._keep(stop, min(self._contiguous, known))
@@ -341,6 +348,17 @@ class RemotePeer:
         if sync.fork != fork:
             return length == 0 and sync.fork > fork
         return sync.can_upgrade or sync.remote_length != length
+
+
+def _only_run(bits: bitarray, start: int) -> range | None:
+    """The only run of ones from `start` on, empty if there are more; None where there is none."""
+    first = bits.find(1, start)
+    if first < 0:
+        return None
+    stop = bits.find(0, first)
+    if stop < 0:
+        return range(first, len(bits))
+    return range(first, stop) if bits.find(1, stop) < 0 else range(0)
 
 
 def soonest_first(peers: Sequence[RemotePeer], now: float) -> Sequence[RemotePeer]:

@@ -142,6 +142,21 @@ def test_a_peer_with_gaps_is_not_asked_again_with_each_block_when_nothing_was_lo
     assert remote.next_offered(0) is None
 
 
+@pytest.mark.parametrize(("words", "run"), [(b"\x03\x1c", (10, 13)), (b"\x03\xf8", (11, 16))])
+def test_one_run_beyond_our_end_is_remembered_of_bits_too(
+    words: bytes, run: tuple[int, int]
+) -> None:
+    """A peer that hears of new blocks a little before us is not asked again for each of them."""
+    remote = peer()
+    assert remote.sent_wants.want(3)
+    remote.receive_range(Range(11, 2), 10)
+    remote.receive_bits(HaveBits(0, words), 10)
+    assert [remote.offers(index) for index in (run[0] - 1, *run)] == [False, True, False]
+    remote.reached(20)
+    assert not remote.sent_wants.want(3)
+    assert set(remote.offered(BitMap64(range(20)))) == {0, 1, *range(*run)}
+
+
 def test_bits_of_one_window_have_no_other_asked_about_again() -> None:
     remote = peer()
     assert remote.sent_wants.want(3)
