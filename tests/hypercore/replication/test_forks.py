@@ -98,6 +98,20 @@ def test_a_sparse_reader_follows_too() -> None:
     assert leecher.log.blocks == fork.blocks
 
 
+def test_a_writer_is_followed_that_has_nothing_and_does_not_say_so() -> None:
+    """As JavaScript: it does not answer who asks about a window of which it has no block."""
+    old = writer(64)
+    fork = forked_from(old, 40, [b"new"] * 9)
+    fork.clear(0, 49)
+    leecher = Node(copy_of(old))
+    leecher.log.clear(0, 64)
+    channel = Channel(Node(fork), leecher)
+    channel.change = lambda _, messages: [each for each in messages if each[0] != MessageType.WANT]
+    settle(channel)
+    assert leecher.log.head == fork.head
+    assert channel.ends[1].peer.counters.requests_sent == 2
+
+
 @pytest.mark.parametrize("with_manifest", [False, True])
 def test_a_block_of_the_old_history_does_not_pass_for_one_of_the_new(with_manifest: bool) -> None:
     """Pushed right behind what ends the search, when the old tree is still the one in the log."""
