@@ -165,8 +165,7 @@ class Fetcher:
 
         Cancel: what was stored stays.
         """
-        while (fetch := found.take()) is not None:
-            await self.under_way.wait_over(fetch)
+        while (fetch := await self.under_way.next_of(found)) is not None:
             self.under_way.begin(fetch)
             await self.fetch(found, fetch, is_asked=is_asked)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import trio
 
 from node.covalue.ids import RawCoId
-from node.mesh.announcements import Fetch
+from node.mesh.announcements import Announcements, Fetch
 
 UNDER_WAY_SECONDS = 30.0
 """A fetch that takes longer holds up no other: the member may be slow on purpose."""
@@ -42,8 +42,16 @@ class UnderWay:
         self._over.unpark_all()
         self.ended()
 
-    async def wait_over(self, fetch: Fetch) -> None:
-        """Return when none of its values is under way already. Cancel: nothing is changed."""
+    async def next_of(self, found: Announcements) -> Fetch | None:
+        """Take the next fetch from what only the caller takes from; None when nothing is left.
+
+        What is under way already comes last, and is waited for: nothing else waits for that.
+
+        Cancel: nothing is taken.
+        """
         with trio.move_on_after(UNDER_WAY_SECONDS):
-            while any(self.has(fetch.member_id, co_id) for co_id in fetch.ids):
+            while len(found):
+                if (fetch := found.take(self.has)) is not None:
+                    return fetch
                 await self._over.park()
+        return found.take()

@@ -13,6 +13,7 @@ from node.cojson.reports import Receipt
 from node.covalue.content import PIECE_BYTES, Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
+from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import ANSWER_SECONDS
 from tests.node.mesh.nodes import connected, open_mesh_node, wait_until
 from tests.support.authors import Author, edits, group_header, map_header
@@ -120,3 +121,32 @@ async def test_a_large_value_that_moved_lately_is_brought_over_once(
             await near.wait_counts({MAP_OF_ALL.id: {session: len(whole)}}, 60)
             await trio.sleep(60)
         assert sum(brought) == len(whole)
+
+
+async def test_what_else_is_asked_for_does_not_wait_for_a_value_that_is_being_fetched(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It did, if it was asked for in the same moment: for up to 30 s."""
+    other = map_header("other")
+    async with (
+        open_mesh_node(1, policy=ReplicaPolicy(pinned=frozenset([MAP_OF_ALL.id]))) as near,
+        open_mesh_node(2, stored=[ANN.content(other, edits(2), as_agent=True)]) as far,
+        connected(near, far),
+    ):
+        receive_content = near.host.receive_content
+        has_begun, may_end = trio.Event(), trio.Event()
+
+        async def receive_when_allowed(source: str, contents: Sequence[Content]) -> Receipt:
+            if any(content.co_id == MAP_OF_ALL.id for content in contents):
+                has_begun.set()
+                await may_end.wait()
+            return await receive_content(source, contents)
+
+        monkeypatch.setattr(near.host, "receive_content", receive_when_allowed)
+        await far.host.receive_content("test", [ANN.content(MAP_OF_ALL, edits(2), as_agent=True)])
+        await has_begun.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(near.mesh.find, [MAP_OF_ALL.id, other.id], {})
+            await near.wait_counts({other.id: {ANN.session_id(as_agent=True): 2}})
+            may_end.set()
+        assert await near.counts(MAP_OF_ALL.id) == {ANN.session_id(as_agent=True): 2}
