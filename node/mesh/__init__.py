@@ -14,6 +14,7 @@
 | `telling`, `hearsay`                              | what moved here                        |
 | `own_interest`, `announcements`, `announced`      | what moved elsewhere, as we want it    |
 | `under_way`                                       | what is being fetched already          |
+| `content_door`                                    | handing in what was fetched            |
 | `screening`, `outline`, `fetch`, `fetch_report`   | bringing over what is held elsewhere   |
 | `member_data`, `stalls`, `unreadable`             | the same: reading a member's log       |
 | `follow`, `block_uses`, `provenance`              | reading logs; what is used; whence     |

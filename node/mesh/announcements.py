@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import KnownState
 from node.mesh.messages import Sessions
 
 MAX_ANNOUNCED_SESSIONS = 400_000
@@ -33,6 +34,11 @@ def exceeds(announced: Sessions, held: Sessions | None) -> bool:
     if held is None:
         return True
     return any(count > held.get(session_id, 0) for session_id, count in announced.items())
+
+
+def held_sessions(state: KnownState) -> Sessions | None:
+    """A known state as messages have it: None when not even the header is held."""
+    return state.sessions if state.header else None
 
 
 @dataclass(frozen=True, slots=True)

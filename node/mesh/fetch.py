@@ -8,7 +8,8 @@ without it nothing is kept of the value, and the member that announced it would 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -19,9 +20,9 @@ from node.covalue.content import Content
 from node.covalue.dependencies import content_dependencies
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
-from node.errors import CorruptStore
 from node.mesh.acknowledgements import holds
-from node.mesh.announcements import Announcements, Fetch
+from node.mesh.announcements import Announcements, Fetch, held_sessions
+from node.mesh.content_door import ContentDoor, Receipt, stored_state
 from node.mesh.fetch_report import FetchReport
 from node.mesh.member import Member
 from node.mesh.member_data import Cause, MemberDataError, Reading, Source
@@ -52,44 +53,6 @@ MAX_BROUGHT = 256
 """Values of one call read at once: each has a task, and what it brings waits for the others."""
 
 _log = structlog.get_logger(__name__)
-
-
-class Receipt(Protocol):
-    """What became of content that was handed in."""
-
-    @property
-    def refused(self) -> Mapping[RawCoId, str]:
-        """Values of which nothing was kept, and why."""
-        ...
-
-    @property
-    def waiting(self) -> Collection[RawCoId]:
-        """Values of which a dependency is not here."""
-        ...
-
-    @property
-    def doubtful(self) -> Mapping[RawCoId, Collection[CoSessionId]]:
-        """Sessions that verify for nobody; none of a value that is wrong itself."""
-        ...
-
-
-class Forks(Protocol):
-    """What fetching needs from `ForkWatch`."""
-
-    async def are_forked(self, co_id: RawCoId, sessions: Collection[CoSessionId], /) -> bool: ...
-
-
-class ContentDoor(Protocol):
-    """What fetching needs from `SyncHost`: all content comes in by the same door."""
-
-    async def receive_content(self, source: str, contents: Sequence[Content], /) -> Receipt: ...
-    async def known_state(self, co_id: RawCoId, /) -> KnownState: ...
-    @property
-    def forks(self) -> Forks: ...
-    @property
-    def takes_content(self) -> bool:
-        """Whether there is room for anything new."""
-        ...
 
 
 class Screen(Protocol):
@@ -205,11 +168,20 @@ class Fetcher:
                 )
             if wanted:
                 delivery = _Delivery(self, member, fetch.version)
+                delivery.whole = partial(self._settle, found, lacking, delivery)
                 await delivery.bring(wanted)
-            for co_id in lacking.ids:
-                known[co_id] = await stored_state(self._host, co_id)
-        found.settle(lacking, {co_id: held_sessions(known[co_id]) for co_id in lacking.ids})
+        settled = set() if delivery is None else delivery.settled
+        await self._settle(found, lacking, delivery, {*lacking.ids} - settled)
+
+    async def _settle(
+        self, found: Announcements, fetch: Fetch, delivery: _Delivery | None, ids: Set[RawCoId]
+    ) -> None:
+        """These of the fetch are over, for better or worse."""
+        part = replace(fetch, ids=tuple(co_id for co_id in fetch.ids if co_id in ids))
+        known = {co_id: await stored_state(self._host, co_id) for co_id in ids}
+        found.settle(part, {co_id: held_sessions(known[co_id]) for co_id in ids})
         self._acknowledge(found, known, delivery)
+        self.under_way.end(part)
 
     def _acknowledge(
         self,
@@ -355,6 +327,9 @@ class _Delivery:
         self._fetcher = fetcher
         self._member = member
         self._version = version
+        self.whole: Callable[[Set[RawCoId]], Awaitable[None]] | None = None
+        """Told of values that were taken, as long as others beside them are not whole yet."""
+        self.settled: set[RawCoId] = set()
         self._seen: set[RawCoId] = set()
         self._shown: dict[RawCoId, KnownState] = {}
         """How far values go with what was read of them, where an honest member may hold that."""
@@ -406,6 +381,11 @@ class _Delivery:
                 and (co_id not in receipt.refused or co_id in passed_over)
                 and (reached := reading.reached(pending[co_id])) != pending[co_id]
             }
+            if self.whole is not None and not depth and pending:
+                left_out = receipt.refused.keys() | receipt.doubtful.keys() | {*receipt.waiting}
+                taken = readings.keys() - pending.keys() - left_out - self.settled
+                self.settled |= taken
+                await self.whole(taken)
         return total
 
     async def _passes_over(self, co_id: RawCoId) -> bool:
@@ -477,19 +457,3 @@ class _Delivery:
         if not lacking:
             return FetchReport(self._member.id, 0, 0, 0, 0.0)
         return await self.bring(lacking, depth + 1)
-
-
-async def stored_state(host: ContentDoor, co_id: RawCoId) -> KnownState:
-    """What we hold durably; nothing where what we stored is damaged: others may have it whole.
-
-    Cancel: nothing is changed.
-    """
-    try:
-        return await host.known_state(co_id)
-    except CorruptStore:
-        return NOTHING
-
-
-def held_sessions(state: KnownState) -> Sessions | None:
-    """A known state as messages have it: None when not even the header is held."""
-    return state.sessions if state.header else None

@@ -10,7 +10,9 @@ import trio
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
-from node.mesh.fetch import ContentDoor, Fetcher, held_sessions, stored_state
+from node.mesh.announcements import held_sessions
+from node.mesh.content_door import ContentDoor, stored_state
+from node.mesh.fetch import Fetcher
 from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member
 from node.mesh.mesh_host import MeshHost

@@ -29,14 +29,10 @@ from node.covalue.keys import RowKind, co_id_in, decode_key
 from node.covalue.known_state import KnownState, merge_counts
 from node.covalue.reading import read_pieces
 from node.covalue.records import decode_session
-from node.mesh.announcements import Announcements, exceeds
+from node.mesh.announcements import Announcements, exceeds, held_sessions
 from node.mesh.block_uses import BlockUses, UsedLog
-from node.mesh.fetch import (
-    ContentDoor,
-    Fetcher,
-    held_sessions,
-    stored_state,
-)
+from node.mesh.content_door import ContentDoor, stored_state
+from node.mesh.fetch import Fetcher
 from node.mesh.fields import FieldReader, pack_fields
 from node.mesh.member_data import Cause, MemberData, MemberDataError, Reading, Source, Survey
 from node.mesh.messages import Welcome

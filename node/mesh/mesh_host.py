@@ -9,7 +9,7 @@ from node.cojson.copies import CopyGate
 from node.cojson.fork_watch import ForkWatch
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.store import CoValueStore
-from node.mesh.fetch import ContentDoor
+from node.mesh.content_door import ContentDoor
 from node.mesh.follow import LocalRows
 from node.mesh.messages import Sessions
 from node.mesh.own_log import OwnLog

@@ -23,9 +23,10 @@ from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from hypercore.store_connection import Allow
 from node.covalue.ids import RawCoId
 from node.errors import CorruptStore, NodeError
+from node.mesh.announcements import held_sessions
+from node.mesh.content_door import stored_state
 from node.mesh.effort import SHARE
 from node.mesh.exchange import EXCHANGE_SECONDS, Traffic
-from node.mesh.fetch import held_sessions, stored_state
 from node.mesh.follow import HEAD_SECONDS, CoreData
 from node.mesh.follow_rules import OwnerRule
 from node.mesh.inquiry import Inquiry

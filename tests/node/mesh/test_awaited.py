@@ -10,7 +10,7 @@ import trio.testing
 
 from node.cojson.messages import Load, Message, decode_line
 from node.cojson.reports import Receipt
-from node.covalue.content import PIECE_BYTES, Content
+from node.covalue.content import PIECE_BYTES, Content, Transaction
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.mesh.replicas import ReplicaPolicy
@@ -126,7 +126,7 @@ async def test_a_large_value_that_moved_lately_is_brought_over_once(
 async def test_what_else_is_asked_for_does_not_wait_for_a_value_that_is_being_fetched(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It did, if it was asked for in the same moment: for up to 30 s."""
+    """It did, if one question was about both: for up to 30 s."""
     other = map_header("other")
     async with (
         open_mesh_node(1, policy=ReplicaPolicy(pinned=frozenset([MAP_OF_ALL.id]))) as near,
@@ -150,3 +150,39 @@ async def test_what_else_is_asked_for_does_not_wait_for_a_value_that_is_being_fe
             await near.wait_counts({other.id: {ANN.session_id(as_agent=True): 2}})
             may_end.set()
         assert await near.counts(MAP_OF_ALL.id) == {ANN.session_id(as_agent=True): 2}
+
+
+async def test_a_value_moves_on_though_a_large_one_is_still_being_fetched_beside_it(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its edits waited until the other one was here, from whomever they could have come."""
+    other = map_header("other")
+    whole = [Transaction(1000 + index, f'["{"x" * PIECE_BYTES}"]') for index in range(20)]
+    large = [
+        ANN.content(MAP_OF_ALL, whole[: stop + 1], after=stop, as_agent=True) for stop in range(20)
+    ]
+    session = ANN.session_id(as_agent=True)
+    async with (
+        open_mesh_node(1, policy=ReplicaPolicy(everything=True)) as near,
+        open_mesh_node(2) as far,
+    ):
+        receive_content = near.host.receive_content
+        has_begun, may_end = trio.Event(), trio.Event()
+
+        async def receive_when_allowed(source: str, contents: Sequence[Content]) -> Receipt:
+            if {content.co_id for content in contents} == {MAP_OF_ALL.id}:
+                has_begun.set()
+                await may_end.wait()
+            return await receive_content(source, contents)
+
+        monkeypatch.setattr(near.host, "receive_content", receive_when_allowed)
+        small = ANN.content(other, edits(2), as_agent=True)
+        await far.host.receive_content("test", [small, *large])
+        async with connected(near, far):
+            await has_begun.wait()
+            await near.wait_counts({other.id: {session: 2}})
+            edit = ANN.content(other, edits(3), after=2, as_agent=True, with_header=False)
+            await far.host.receive_content("test", [edit])
+            await near.wait_counts({other.id: {session: 3}}, 600)
+            may_end.set()
+            await near.wait_counts({MAP_OF_ALL.id: {session: len(whole)}}, 600)
