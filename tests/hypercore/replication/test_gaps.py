@@ -1,10 +1,13 @@
-"""Downloads of logs of which next to nothing is to be had."""
+"""Logs of which some blocks are nowhere to be had: reading them, and following their history."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import trio.testing
 
-from hypercore import Core, Snapshot, open_corestore
+from hypercore import Core, Corestore, Snapshot, open_corestore
 from hypercore.crypto import KeyPair
 from hypercore.manifest import Manifest
 from hypercore.replication.messages import HaveBits, MessageType, Sync, Want
@@ -16,6 +19,14 @@ from tests.support.replicator_pair import Channel, Node
 
 KEY_PAIR = KeyPair.from_seed(b"\x07" * 32)
 KEY = Manifest.single_signer(KEY_PAIR.public_key).key
+
+
+@asynccontextmanager
+async def log_and_copy() -> AsyncIterator[tuple[Corestore, Core, Core]]:
+    """An empty log, the store that it is in, and a copy in another store."""
+    async with open_corestore(None) as store, open_corestore(None) as other_store:
+        core = await store.get(name="log")
+        yield store, core, await other_store.get(key=core.key)
 
 
 def _sync(fork: int, length: int) -> bytes:
@@ -67,9 +78,7 @@ async def test_a_block_behind_a_hundred_million_that_nobody_has_is_found() -> No
 
 async def test_a_reader_of_an_older_history_gets_all_of_the_new_one_from_who_has_gaps() -> None:
     """What the peer has was told while the reader's log still had its old, shorter end."""
-    async with open_corestore(None) as store, open_corestore(None) as other_store:
-        core = await store.get(name="log")
-        copy = await other_store.get(key=core.key)
+    async with log_and_copy() as (_, core, copy):
         await core.append([b"old"] * 8)
         async with replicating(core, copy):
             await copy.wait_length(8)
@@ -86,9 +95,7 @@ async def test_a_reader_of_an_older_history_gets_all_of_the_new_one_from_who_has
 
 async def test_a_new_history_is_followed_whose_writer_lacks_what_the_reader_lacks_too() -> None:
     """No block is left by way of which it could be asked where the histories part."""
-    async with open_corestore(None) as store, open_corestore(None) as other_store:
-        core = await store.get(name="log")
-        copy = await other_store.get(key=core.key)
+    async with log_and_copy() as (_, core, copy):
         await core.append([b"old %d" % index for index in range(17)])
         async with replicating(core, copy):
             await copy.wait_length(17)
@@ -105,9 +112,7 @@ async def test_a_new_history_is_followed_whose_writer_lacks_what_the_reader_lack
 
 
 async def test_what_a_writer_with_gaps_keeps_of_its_old_history_is_still_to_be_had_of_it() -> None:
-    async with open_corestore(None) as store, open_corestore(None) as other_store:
-        core = await store.get(name="log")
-        copy = await other_store.get(key=core.key)
+    async with log_and_copy() as (_, core, copy):
         await core.append([b"old %d" % index for index in range(30)])
         await core.clear(10, 18)
         async with replicating(core, copy):
@@ -119,9 +124,7 @@ async def test_what_a_writer_with_gaps_keeps_of_its_old_history_is_still_to_be_h
 
 
 async def test_what_a_writer_with_gaps_appends_to_the_place_of_the_old_history_is_told() -> None:
-    async with open_corestore(None) as store, open_corestore(None) as other_store:
-        core = await store.get(name="log")
-        copy = await other_store.get(key=core.key)
+    async with log_and_copy() as (store, core, copy):
         await core.append([b"old %d" % index for index in range(30)])
         await core.clear(10, 18)
         async with replicating(core, copy):
@@ -136,9 +139,7 @@ async def test_what_a_writer_with_gaps_appends_to_the_place_of_the_old_history_i
 
 async def test_a_read_goes_on_of_a_block_that_is_in_both_histories() -> None:
     """Its reader holds none of the blocks around it, and has followed the log as it grew."""
-    async with open_corestore(None) as store, open_corestore(None) as other_store:
-        core = await store.get(name="log")
-        copy = await other_store.get(key=core.key)
+    async with log_and_copy() as (_, core, copy):
         async with replicating(core, copy):
             for index in range(17):
                 await core.append([b"old %d" % index])
