@@ -8,18 +8,22 @@ because of it is judged again; nobody has to send it twice.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from node.cojson.peer_view import PeerView
 from node.cojson.waiting_room import Delivery
 from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.session_log import Extension
 
 MAX_BYTES = 4 * 1024 * 1024
 """Refused content kept; beyond it the oldest is forgotten, and has to be sent again."""
 
 MAX_PER_GROUP = 64
-"""Kept because of one group: each is verified again when that group changes a role."""
+"""Kept because of one group: each is judged again when that group changes a role."""
+
+_HASH_BYTES = 2048
+"""A running hash."""
 
 _Key = tuple[RawCoId, frozenset[CoSessionId]]
 
@@ -36,18 +40,25 @@ class Appeals:
     def __len__(self) -> int:
         return len(self._deliveries)
 
-    def add(self, delivery: Delivery, groups: Iterable[RawCoId]) -> bool:
+    def add(
+        self,
+        delivery: Delivery,
+        groups: Iterable[RawCoId],
+        checked: Mapping[CoSessionId, Extension] | None = None,
+    ) -> bool:
         """Keep it until one of these groups grows; of the same sessions only the latest.
 
-        Its receipt does not wait for that. False when it is too large to be kept.
+        Its receipt does not wait for that. The signatures of what is `checked` are not checked
+        again. False when it is too large to be kept.
         """
         key = (delivery.content.co_id, frozenset(delivery.content.new))
         self._drop(key)
-        if delivery.size > self._max_bytes:
+        appeal = replace(delivery, receipt=None, foreseen=checked)
+        if _size(appeal) > self._max_bytes:
             return False
         consulted = frozenset(groups)
-        self._deliveries[key] = (replace(delivery, receipt=None), consulted)
-        self._used_bytes += delivery.size
+        self._deliveries[key] = appeal, consulted
+        self._used_bytes += _size(appeal)
         for group_id in consulted:
             keys = self._by_group.setdefault(group_id, {})
             keys[key] = None
@@ -75,9 +86,15 @@ class Appeals:
         delivery, groups = self._deliveries.pop(key, (None, frozenset[RawCoId]()))
         if delivery is None:
             return
-        self._used_bytes -= delivery.size
+        self._used_bytes -= _size(delivery)
         for group_id in groups:
             keys = self._by_group[group_id]
             del keys[key]
             if not keys:
                 del self._by_group[group_id]
+
+
+def _size(appeal: Delivery) -> int:
+    """What it holds in memory, the hashes and lines of what was checked included."""
+    checked = () if appeal.foreseen is None else appeal.foreseen.values()
+    return appeal.size + sum(_HASH_BYTES + len(extension.lines) for extension in checked)

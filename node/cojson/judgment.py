@@ -55,6 +55,8 @@ class Verified:
 
     logs: dict[CoSessionId, SessionLog] = field(default_factory=dict)
     appends: dict[CoSessionId, SessionAppend] = field(default_factory=dict)
+    extensions: dict[CoSessionId, Extension] = field(default_factory=dict)
+    """How each part was hashed and found to be signed, should it be judged again."""
     refusals: list[str] = field(default_factory=list)
     unproven: list[CoSessionId] = field(default_factory=list)
     """Sessions whose signature does not fit what is here: another continuation, or a forgery."""
@@ -141,6 +143,7 @@ def verify_parts(
             verified.refusals.append(f"{session_id} after {log.count}: {error}")
         else:
             verified.logs[session_id] = extended
+            verified.extensions[session_id] = extension
             verified.appends[session_id] = SessionAppend(
                 log.count,
                 transactions,

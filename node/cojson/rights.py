@@ -8,8 +8,9 @@ A session's part is one decision, because it ends at one signature: it is taken 
 transactions may be written. So a stranger gets nothing in, and one who was made a writer late can
 go on with the session in which he wrote too early; readers ignore what was written without a right.
 
-A group that comes whole brings the roles by which its own parts are judged, in rounds: what lacks
-a right in one is an appeal, and refused only when nothing that was taken beside it tells of roles.
+A group that comes whole brings the roles by which its own parts are judged: what lacks a right by
+what is here is judged once more by all that came. Where that names groups which were not read yet,
+it is an appeal, and refused only when nothing that was taken beside it tells of roles.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from node.cojson.waiting_room import Delivery
 from node.covalue.group_view import GroupView, tells_of_roles
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session, session_owner
+from node.covalue.role_judgment import Judgment
 from node.covalue.roles import RoleBook, ruling_group
 from node.covalue.store import SessionAppend, ValueAppend
 
@@ -124,16 +126,20 @@ class Rights:
         may_matter = self._enforces_writes or entry.is_deleted
         if not may_matter and not any(map(is_delete_session, verified.appends)):
             return False
-        denied = self._deny(entry, header, verified)
+        denied, judgment = self._deny(entry, header, verified)
+        for session_id in denied:
+            verified.drop(session_id)
         is_appeal = False
         if denied or self._growing:
             group_id = entry.co_id if header.is_group else ruling_group(header)
             if group_id is not None:
-                consulted = self._roles.reach(group_id)
+                consulted = self._roles.reach(group_id) if judgment is None else judgment.reach
                 verified.rests_on = consulted & self._growing
-                is_appeal = bool(denied) and self._state.appeals.add(delivery, consulted)
-        if not (is_appeal and self._decides_appeals(entry, header, verified)):
-            verified.refusals.extend(denied)
+                if denied:
+                    checked = {key: verified.extensions[key] for key in denied}
+                    is_appeal = self._state.appeals.add(delivery, consulted, checked)
+        if not (is_appeal and self._decides_appeals(entry, header, verified.appends)):
+            verified.refusals.extend(denied.values())
         if verified.is_deletion or entry.is_deleted:
             for session_id in list(verified.appends):
                 if not is_delete_session(session_id):
@@ -141,17 +147,42 @@ class Rights:
         return bool(denied)
 
     @staticmethod
-    def _decides_appeals(entry: ValueEntry, header: CoValueHeader, verified: Verified) -> bool:
-        """Whether the commit of what is left has the rest judged again at once (`committed`)."""
-        if not header.is_group or not verified.appends:
+    def _decides_appeals(
+        entry: ValueEntry, header: CoValueHeader, taken: Mapping[CoSessionId, SessionAppend]
+    ) -> bool:
+        """Whether the commit of what is taken has the rest judged again at once (`committed`)."""
+        if not header.is_group or not taken:
             return False
         return entry.header is None or any(
-            tells_of_roles(header, append.transactions) for append in verified.appends.values()
+            tells_of_roles(header, append.transactions) for append in taken.values()
         )
 
-    def _deny(self, entry: ValueEntry, header: CoValueHeader, verified: Verified) -> list[str]:
-        """Take out what lacks a right, and say why; refuse what deletes nothing."""
-        denied: list[str] = []
+    def _deny(
+        self, entry: ValueEntry, header: CoValueHeader, verified: Verified
+    ) -> tuple[dict[CoSessionId, str], Judgment | None]:
+        """What lacks a right, and why; refuse what deletes nothing.
+
+        Also what was judged by, if that is more than what is here.
+        """
+        denied = self._deny_by_what_is_here(entry, header, verified)
+        taken = {key: part for key, part in verified.appends.items() if key not in denied}
+        if not denied or not self._decides_appeals(entry, header, taken):
+            return denied, None
+        judgment = self._roles.suppose(entry.co_id, verified.appends)
+        if judgment is None or judgment.missing:
+            return denied, None
+        for session_id in list(denied):
+            if any(
+                judgment.is_valid(entry.co_id, session_id, index, transaction)
+                for index, transaction in verified.appends[session_id].numbered
+            ):
+                del denied[session_id]
+        return denied, judgment
+
+    def _deny_by_what_is_here(
+        self, entry: ValueEntry, header: CoValueHeader, verified: Verified
+    ) -> dict[CoSessionId, str]:
+        denied: dict[CoSessionId, str] = {}
         for session_id, append in list(verified.appends.items()):
             try:
                 made_at = None
@@ -169,8 +200,7 @@ class Rights:
                 reason = "its author had no right to write"
             else:
                 continue
-            denied.append(f"{session_id}: {reason}")
-            verified.drop(session_id)
+            denied[session_id] = f"{session_id}: {reason}"
         return denied
 
     def _may_write(
@@ -182,7 +212,7 @@ class Rights:
     ) -> bool:
         return any(
             self._roles.may_write(entry.co_id, header, session_id, index, transaction)
-            for index, transaction in enumerate(append.transactions, append.after)
+            for index, transaction in append.numbered
         )
 
     # After the judgment.

@@ -5,13 +5,14 @@ Keys that members are given make up most of a group; they change no role and are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from node.covalue.content import Transaction
 from node.covalue.group_changes import ChangeKind, GroupChange, parse_change
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.membership import Event, Position
+from node.covalue.store import SessionAppend
 
 _VIEW_BYTES = 2_048
 _EVENT_BYTES = 288
@@ -81,6 +82,20 @@ class GroupView:
             for index, transaction in enumerate(new, count):
                 self._keep(session_id, index, transaction)
         return len(self._events) > known
+
+    def with_parts(self, parts: Mapping[CoSessionId, SessionAppend]) -> GroupView:
+        """A copy to which these were added as well.
+
+        Raises: ValueError as `add` does.
+        """
+        copy = GroupView(self.co_id, self.header)
+        copy._events = self._events.copy()
+        copy._counts = self._counts.copy()
+        copy._names = self._names.copy()
+        copy._name_bytes = self._name_bytes
+        for session_id, part in parts.items():
+            copy.add(session_id, part.after, part.transactions)
+        return copy
 
     def _keep(self, session_id: CoSessionId, index: int, transaction: Transaction) -> None:
         change = parse_change(transaction)

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from node.covalue.group_changes import Role
-from node.covalue.group_view import GroupView
-from node.covalue.ids import RawCoId
+from node.covalue.content import Transaction
+from node.covalue.group_changes import Role, parse_change
+from node.covalue.group_view import GroupView, position_of
+from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.membership import Event, Membership, Parents, Verdict
 
 MAX_WORK = 250_000
@@ -56,6 +57,7 @@ class Judgment:
         self.missing: dict[RawCoId, None] = {}
         """Groups reached that have no view, in the order in which they were found."""
         self.reached: dict[RawCoId, GroupView] = {}
+        self._group_id = group_id
         self._find_view = find_view
         self._cache = cache
         self._max_bytes = max_bytes
@@ -64,8 +66,13 @@ class Judgment:
         self._built: list[RawCoId] = []
         self._waiting: dict[RawCoId, Iterator[RawCoId]] = {}
         self._is_circular = False
-        while not self._judge_all(group_id):
+        while not self._judge_all():
             pass  # each time one judgment that no longer held has been forgotten
+
+    @property
+    def reach(self) -> frozenset[RawCoId]:
+        """The groups that have a say, the one in question included."""
+        return frozenset((self._group_id, *self.reached, *self.missing))
 
     def role_at(self, group_id: RawCoId, member: str, time: int) -> Role | None:
         """A member's role in one of the groups; None as well where nothing is known of it."""
@@ -97,9 +104,20 @@ class Judgment:
             pending.pop()
         return roles[group_id]
 
+    def is_valid(
+        self, group_id: RawCoId, session_id: CoSessionId, index: int, transaction: Transaction
+    ) -> bool:
+        """Whether a transaction of one of the groups counts where it stands."""
+        change = parse_change(transaction)
+        membership = self.memberships.get(group_id)
+        if change is None or membership is None:
+            return False
+        position = position_of(session_id, index, transaction)
+        return membership.judge(position, change, self.parents) is Verdict.VALID
+
     # ---- judging
 
-    def _judge_all(self, group_id: RawCoId) -> bool:
+    def _judge_all(self) -> bool:
         """False when it must be done again."""
         self.memberships.clear()
         self.missing.clear()
@@ -108,7 +126,7 @@ class Judgment:
         self._waiting.clear()
         self._events = self._bytes = 0
         self._is_circular = False
-        fits = self._reach(group_id)
+        fits = self._reach(self._group_id)
         while fits and self._waiting:
             current, steps = next(reversed(self._waiting.items()))
             try:

@@ -19,15 +19,15 @@ Source: cojson 0.20.19 permissions.ts, coValues/group.ts roleOfInternal, coValue
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from node.covalue.content import Transaction
-from node.covalue.group_changes import Role, parse_change, parse_json
-from node.covalue.group_view import GroupView, javascript_time, position_of
+from node.covalue.group_changes import Role, parse_json
+from node.covalue.group_view import GroupView, javascript_time
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId, is_co_id, session_owner
-from node.covalue.membership import Verdict
 from node.covalue.role_judgment import Judged, Judgment
+from node.covalue.store import SessionAppend
 
 DEFAULT_VIEW_BYTES = 32 * 1024 * 1024
 """About 110,000 role changes, or 4,000 groups with ten members."""
@@ -64,6 +64,8 @@ class RoleBook:
         self._size_bytes = 0
         self._judged: dict[RawCoId, Judged] = {}
         self._wanted: set[RawCoId] = set()
+        self._latest: tuple[RawCoId, Judgment] | None = None
+        """The last judgment, of this group, while no view has changed since."""
 
     @property
     def size_bytes(self) -> int:
@@ -86,6 +88,7 @@ class RoleBook:
     def add_view(self, view: GroupView) -> None:
         """Take over a view that holds everything known of its value; it replaces an older one."""
         self.discard(view.co_id)
+        self._latest = None
         self._views[view.co_id] = view
         self._measure(view)
         self._evict(view.co_id)
@@ -111,6 +114,8 @@ class RoleBook:
         if view is None:
             return True
         may_matter = view.add(session_id, after, transactions)
+        if may_matter:
+            self._latest = None
         self._measure(view)
         self._evict(co_id)
         return may_matter
@@ -120,6 +125,7 @@ class RoleBook:
         if self._views.pop(co_id, None) is not None:
             self._size_bytes -= self._sizes.pop(co_id)
             self._judged.pop(co_id, None)
+            self._latest = None
 
     def _measure(self, view: GroupView) -> None:
         size = view.size_bytes
@@ -136,8 +142,28 @@ class RoleBook:
 
     def reach(self, group_id: RawCoId) -> frozenset[RawCoId]:
         """The groups that have a say in the roles of this one, itself included."""
-        judgment = self._judge(group_id)
-        return frozenset((group_id, *judgment.reached, *judgment.missing))
+        return self._judge(group_id).reach
+
+    def suppose(
+        self, group_id: RawCoId, parts: Mapping[CoSessionId, SessionAppend]
+    ) -> Judgment | None:
+        """The roles in a group if these had been stored; None when it has no view.
+
+        What of them does not count changes no role, so all that came together can be asked about.
+        Costs as much as judging the group from scratch.
+        """
+        view = self._views.get(group_id)
+        if view is None:
+            return None
+        known = self._judged.pop(group_id, None)
+        self._views[group_id] = view.with_parts(parts)
+        try:
+            return Judgment(group_id, self._views.get, self._judged, self._max_bytes)
+        finally:
+            self._views[group_id] = view
+            self._judged.pop(group_id, None)
+            if known is not None:
+                self._judged[group_id] = known
 
     # ---- answers
 
@@ -179,13 +205,12 @@ class RoleBook:
         |                | of readers what points to a branch and says so in the clear         |
         | group, account | what `node.covalue.membership` says                                 |
 
-        A group's transactions may rest on one another: to judge several that came together, first
-        `extend` the view by all of them, ask for each, and `discard` the view if one is refused.
+        A group's transactions may rest on one another: what came together is judged by `suppose`.
 
         Raises: GroupsMissing.
         """
         if header.is_group:
-            return self._may_change_group(co_id, session_id, index, transaction)
+            return self._judge_complete(co_id).is_valid(co_id, session_id, index, transaction)
         if header.owner_group is None:
             return True
         group_id = ruling_group(header)
@@ -203,17 +228,6 @@ class RoleBook:
             author = view.header.initial_admin or author
         return self.role_of(group_id, author, made_at)
 
-    def _may_change_group(
-        self, co_id: RawCoId, session_id: CoSessionId, index: int, transaction: Transaction
-    ) -> bool:
-        judgment = self._judge_complete(co_id)
-        change = parse_change(transaction)
-        membership = judgment.memberships.get(co_id)
-        if change is None or membership is None:
-            return False
-        position = position_of(session_id, index, transaction)
-        return membership.judge(position, change, judgment.parents) is Verdict.VALID
-
     def _judge_complete(self, group_id: RawCoId) -> Judgment:
         judgment = self._judge(group_id)
         if judgment.missing:
@@ -221,10 +235,13 @@ class RoleBook:
         return judgment
 
     def _judge(self, group_id: RawCoId) -> Judgment:
+        if self._latest is not None and self._latest[0] == group_id:
+            return self._latest[1]
         judgment = Judgment(group_id, self._views.get, self._judged, self._max_bytes)
         for co_id in judgment.reached:
             self._views.move_to_end(co_id)
         self._wanted = {*judgment.reached, *judgment.missing}
+        self._latest = group_id, judgment
         return judgment
 
 

@@ -44,9 +44,9 @@ class Extension:
         )
 
     def is_signed_by(self, public_key: bytes) -> bool:
-        if self.verdict is not None and self.verdict[0] == public_key:
-            return self.verdict[1]
-        return verify_session(self.running, self.signature, public_key)
+        if self.verdict is None or self.verdict[0] != public_key:
+            self.verdict = public_key, verify_session(self.running, self.signature, public_key)
+        return self.verdict[1]
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ rest waits to be erased (`pending_erasures`, `erase`), and is gone from the disk
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -36,6 +36,11 @@ class SessionAppend(NamedTuple):
     is_checkpoint: bool
     lines: str = ""
     """The transactions' `canonical_lines`, if they were made already to be hashed."""
+
+    @property
+    def numbered(self) -> Iterator[tuple[int, Transaction]]:
+        """Each transaction with its index in the session."""
+        return enumerate(self.transactions, self.after)
 
     @property
     def canonical(self) -> str:

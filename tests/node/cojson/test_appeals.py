@@ -3,7 +3,8 @@ from __future__ import annotations
 from node.cojson.appeals import MAX_PER_GROUP, Appeals
 from node.cojson.peer_view import PeerView
 from node.cojson.waiting_room import Delivery
-from node.covalue.ids import RawCoId
+from node.covalue.ids import RawCoId, agent_public_key
+from node.covalue.session_log import SessionLog
 from tests.support.authors import Author, edits, group_header, map_header
 
 ANN = Author("ann")
@@ -63,3 +64,30 @@ def test_what_a_client_sent_that_has_gone_is_judged_all_the_same() -> None:
     appeals.forget(ann)
     (left,) = appeals.release(ONE)
     assert left.sender is None
+
+
+def test_what_was_checked_is_kept_with_an_appeal_and_counts_as_memory() -> None:
+    header, transactions = map_header("a"), edits(1)
+    content = ANN.content(header, transactions)
+    extension = SessionLog().extension(transactions, ANN.sign(transactions))
+    appeals = Appeals(max_bytes=3000)
+    for number in range(2):
+        item = Delivery(content, None, number, 100)
+        assert appeals.add(item, [ONE], {ANN.session_id(): extension})
+        assert item.foreseen is None
+    other = Delivery(ANN.content(map_header("b"), edits(1)), None, 3, 100)
+    assert appeals.add(other, [ONE], {ANN.session_id(): extension})
+    (left,) = appeals.release(ONE)
+    assert left.content is other.content
+    assert left.foreseen == {ANN.session_id(): extension}
+
+
+def test_a_signature_is_checked_once_against_a_key() -> None:
+    transactions = edits(1)
+    extension = SessionLog().extension(transactions, ANN.sign(transactions))
+    key = agent_public_key(ANN.agent_id)
+    assert extension.is_signed_by(key)
+    assert extension.verdict == (key, True)
+    other = agent_public_key(Author("bob").agent_id)
+    assert not extension.is_signed_by(other)
+    assert extension.verdict == (other, False)

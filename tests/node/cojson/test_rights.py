@@ -6,7 +6,8 @@ import pytest
 
 from node.cojson.messages import Known
 from node.cojson.outputs import LoadValue, ReadGroup
-from node.covalue.content import Content, Transaction
+from node.covalue.content import Content, SessionContent, Transaction
+from node.covalue.ids import CoSessionId
 from node.covalue.known_state import KnownState
 from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.engine_shell import EngineShell
@@ -155,6 +156,73 @@ def test_a_group_from_another_node_is_taken_whole_as_well(shell: EngineShell) ->
     ]
 
 
+def chain_of_admins(length: int) -> Content:
+    """A group in which each admin makes the next one, in one message that begins with the last."""
+    admins = [ANN, *(Author(f"admin{number}") for number in range(1, length + 1))]
+    group = group_header(ANN.account_id, "chain")
+    new: dict[CoSessionId, SessionContent] = {}
+    for number in reversed(range(length)):
+        made = [role(admins[number + 1].account_id, "admin", made_at=1000 + number)]
+        founding = [] if number else [role(ANN.account_id, "admin", made_at=900)]
+        new |= admins[number].content(group, [*founding, *made]).new
+    return Content(group.id, group, new, group.priority)
+
+
+def test_a_group_in_which_each_admin_makes_the_next_is_judged_at_once(shell: EngineShell) -> None:
+    """It was judged once for each admin, all signatures of the rest anew."""
+    group = chain_of_admins(20)
+    shell.say("b", *(Author(f"admin{number}").account() for number in range(1, 21)))
+    while shell.stores:
+        shell.commit()
+    shell.say("b", group)
+    (store,) = shell.stores
+    assert store.append.sessions.keys() == group.new.keys()
+    assert shell.refusals == {}
+
+
+def test_who_is_an_admin_by_a_parent_that_the_same_message_names_is_taken(
+    shell: EngineShell,
+) -> None:
+    parent = group_header(BOB.account_id, "parent")
+    founding = [role(BOB.account_id, "admin", made_at=900)]
+    shell.say("b", BOB.content(parent, founding))
+    while shell.stores:
+        shell.commit()
+    again = EngineShell(shell.disk, enforces_writes=True)  # in which no group was read
+    again.client("a")
+    group = group_header(ANN.account_id, "child")
+    bob = BOB.content(group, [role(EVE.account_id, "admin", made_at=950)])
+    eve = EVE.content(group, [role("everyone", "reader", made_at=960)])
+    own = [role(ANN.account_id, "admin", made_at=910)]
+    ann = ANN.content(group, [*own, role(f"parent_{parent.id}", "extend", made_at=940)])
+    again.say("a", Content(group.id, group, {**eve.new, **bob.new, **ann.new}, ann.priority))
+    while again.stores:
+        again.commit()
+    assert again.disk.logs[group.id].keys() == {*ann.new, *bob.new, *eve.new}
+    assert again.refusals == {}
+
+
+def test_who_lost_his_right_in_the_same_message_is_not_taken_for_what_he_wrote_after(
+    shell: EngineShell,
+) -> None:
+    group = group_header(ANN.account_id, "lost")
+    founding = [role(ANN.account_id, "admin", made_at=900)]
+    ann = [
+        *founding,
+        role(BOB.account_id, "manager", made_at=940),
+        role(BOB.account_id, "revoked", made_at=945),
+    ]
+    bob = BOB.content(group, [role(EVE.account_id, "manager", made_at=950)])
+    eve = EVE.content(group, [role("everyone", "reader", made_at=960)])
+    new = {**eve.new, **bob.new, **ANN.content(group, ann).new}
+    shell.say("a", Content(group.id, group, new, group.priority))
+    while shell.stores:
+        shell.commit()
+    assert set(shell.disk.logs[group.id]) == {ANN.session_id()}
+    (reason,) = shell.refusals["a"]
+    assert reason.count("no right to write") == 2
+
+
 def test_what_a_group_has_from_strangers_is_refused_with_all_else_taken(shell: EngineShell) -> None:
     group = group_of_three_admins()
     stranger = Author("stranger")
@@ -243,3 +311,16 @@ def test_a_role_that_damage_kept_from_the_disk_lets_nobody_in(
         shell.commit()
     assert "no right to write" in shell.refusals["b"][0]
     assert BOB.session_id() not in shell.disk.logs[MAP.id]
+
+
+def test_what_rests_on_a_parent_of_the_same_message_is_lost_with_that(shell: EngineShell) -> None:
+    parent = group_header(BOB.account_id, "parent")
+    shell.say("b", BOB.content(parent, [role(BOB.account_id, "admin", made_at=900)]))
+    group = group_header(ANN.account_id, "child")
+    bob = BOB.content(group, [role("everyone", "reader", made_at=950)])
+    own = [role(ANN.account_id, "admin", made_at=910)]
+    ann = ANN.content(group, [*own, role(f"parent_{parent.id}", "extend", made_at=940)])
+    shell.say("a", Content(group.id, group, {**bob.new, **ann.new}, ann.priority))
+    stores = [store for store in shell.stores if BOB.session_id() in store.append.sessions]
+    assert [store.append.co_id for store in stores] == [parent.id, group.id]
+    assert parent.id in stores[-1].rests_on
