@@ -6,6 +6,9 @@ it into what it believes already. So a client that claims more than is here, and
 say, is asked for the rest with a `load`: that counts as it stands, and also reaches what the client
 has on its own disk only, for which a correction would be ignored.
 
+What a client writes may be refused for a role that it knows and this node does not: it is asked at
+once for what it claims of the group.
+
 Each client is asked for each value once, and never for one of which content was refused: it would
 send that again and again. Nobody is asked for what is on its way, or what another was just asked.
 """
@@ -59,6 +62,11 @@ class Claims:
             for co_id in list(islice(due, MAX_ASKED_AT_ONCE)):
                 self._state.when_read(co_id, partial(self._ask, peer, co_id), out)
         peer.whiles += 1
+
+    def ask_at_once(self, peer: PeerView, co_ids: frozenset[RawCoId], out: list[Output]) -> None:
+        """Something depends on what the client may have of these: do not wait till it is quiet."""
+        for co_id in sorted(peer.claims.keys() & co_ids):
+            self._state.when_read(co_id, partial(self._ask, peer, co_id), out)
 
     def forget(self, peer: PeerView) -> None:
         """The client had its time, or has gone: others may be asked."""

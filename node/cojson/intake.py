@@ -134,7 +134,7 @@ class Intake:
         has_hazards = verified.refuse_hazards(
             self._state.hazardous, co_id, is_group=header.is_group
         )
-        is_denied = self._rights.judge(entry, header, verified, delivery)
+        is_denied = self._rights.judge(entry, header, verified, delivery, out)
         has_left_out = has_hazards or is_denied or len(doubtful) < len(wrong)
         begins = entry.header is None and others_follow(delivery.content)
         verified.keeps_header = begins and has_left_out

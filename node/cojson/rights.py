@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from node.cojson.claims import Claims
 from node.cojson.deletion import NotDeletable, deletion_time
 from node.cojson.engine_state import EngineState
 from node.cojson.judgment import FreshPart, Verified
@@ -34,8 +35,11 @@ from node.covalue.store import SessionAppend, ValueAppend
 class Rights:
     """The judge of the engine, and the groups that it has read."""
 
-    def __init__(self, state: EngineState, *, enforces_writes: bool = False) -> None:
+    def __init__(
+        self, state: EngineState, claims: Claims, *, enforces_writes: bool = False
+    ) -> None:
         self._state = state
+        self._claims = claims
         self._enforces_writes = enforces_writes
         self._roles = RoleBook()
         self._readers: dict[RawCoId, dict[RawCoId, None]] = {}
@@ -117,7 +121,12 @@ class Rights:
     # The judgment.
 
     def judge(
-        self, entry: ValueEntry, header: CoValueHeader, verified: Verified, delivery: Delivery
+        self,
+        entry: ValueEntry,
+        header: CoValueHeader,
+        verified: Verified,
+        delivery: Delivery,
+        out: list[Output],
     ) -> bool:
         """Take out of `verified` what its author had no right to write, and say why.
 
@@ -138,6 +147,8 @@ class Rights:
                 if denied:
                     checked = {key: verified.extensions[key] for key in denied}
                     is_appeal = self._state.appeals.add(delivery, consulted, checked)
+                    if delivery.sender is not None:
+                        self._claims.ask_at_once(delivery.sender, consulted, out)
         if not (is_appeal and self._decides_appeals(entry, header, verified.appends)):
             verified.refusals.extend(denied.values())
         if verified.is_deletion or entry.is_deleted:

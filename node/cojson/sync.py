@@ -72,7 +72,7 @@ class SyncEngine:
         self._state = EngineState(memory_bytes, client_bytes, access)
         self._claims = Claims(self._state)
         self._offers = Offers(self._state, self._claims)
-        self._rights = Rights(self._state, enforces_writes=enforces_writes)
+        self._rights = Rights(self._state, self._claims, enforces_writes=enforces_writes)
         self._asking = Asking(self._state)
         self._intake = Intake(self._state, self._rights, self._asking, self._offers)
         self._commits = Commits(self._state, self._rights, self._intake, self._offers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.cojson.messages import Known
+from node.cojson.messages import Known, Load
 from node.cojson.outputs import LoadValue, ReadGroup
 from node.covalue.content import Content, SessionContent, Transaction
 from node.covalue.ids import CoSessionId
@@ -324,3 +324,26 @@ def test_what_rests_on_a_parent_of_the_same_message_is_lost_with_that(shell: Eng
     stores = [store for store in shell.stores if BOB.session_id() in store.append.sessions]
     assert [store.append.co_id for store in stores] == [parent.id, group.id]
     assert parent.id in stores[-1].rests_on
+
+
+def test_who_claims_more_of_the_group_is_asked_for_it_at_once(shell: EngineShell) -> None:
+    """Only when it had been quiet for a while it was, and its content was stored 10 s late."""
+    grown = promoted("writer", 950)
+    shell.load("b", GROUP.id, KnownState(True, {ANN.session_id(): len(grown)}))
+    shell.say("b", BOB.content(MAP, edits(1), with_header=False))
+    durable = KnownState(True, {ANN.session_id(): len(FOUNDING)})
+    assert Load(GROUP.id, durable) in shell.take("b")
+    shell.say("b", ANN.content(GROUP, grown, after=len(FOUNDING), with_header=False))
+    while shell.stores:
+        shell.commit()
+    assert len(shell.disk.logs[MAP.id][BOB.session_id()]) == 1
+    assert Known(MAP.id, KnownState(True, {ANN.session_id(): 2, BOB.session_id(): 1})) in (
+        shell.take("b")
+    )
+
+
+def test_who_claims_no_more_of_the_group_is_not_asked_for_it(shell: EngineShell) -> None:
+    shell.load("b", GROUP.id, KnownState(True, {ANN.session_id(): len(FOUNDING)}))
+    shell.say("b", BOB.content(MAP, edits(1), with_header=False))
+    assert shell.take("b") == []
+    assert [shell.listen("b") for _ in range(3)] == [[], [], []]
