@@ -364,6 +364,8 @@ class _Delivery:
                 self._note(co_id, own, is_first=pending[co_id] == wanted[co_id])
             total = total.then(wave).then(level)
             receipt = await self._fetcher.receive(self._member, contents)
+            if readings.keys() - receipt.refused.keys():
+                self._fetcher.under_way.came(self._member.id, self._seen)
             passed_over: set[RawCoId] = set()
             waiting = [co_id for co_id in readings if co_id in receipt.waiting]
             # Values may wait for groups that came with them, and those for accounts.

@@ -6,7 +6,8 @@ MB was read, and verified, once for each of the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -14,7 +15,7 @@ from node.covalue.ids import RawCoId
 from node.mesh.announcements import Announcements, Fetch
 
 UNDER_WAY_SECONDS = 30.0
-"""A fetch that takes longer holds up no other: the member may be slow on purpose."""
+"""A fetch that brings nothing for longer holds up no other: the member may be slow on purpose."""
 
 
 class UnderWay:
@@ -27,7 +28,7 @@ class UnderWay:
         self._over = trio.lowlevel.ParkingLot()
 
     def has(self, member_id: bytes, co_id: RawCoId) -> bool:
-        """Whether this value is being fetched from that member, and has not been for long."""
+        """Whether this value is being fetched from that member, and comes."""
         since = self._since.get((member_id, co_id))
         return since is not None and trio.current_time() < since + UNDER_WAY_SECONDS
 
@@ -35,6 +36,13 @@ class UnderWay:
         """From now on its values are under way, until `end`."""
         for co_id in fetch.ids:
             self._since.setdefault((fetch.member_id, co_id), trio.current_time())
+
+    def came(self, member_id: bytes, ids: Iterable[RawCoId]) -> None:
+        """Something was taken of these values, or of what they depend on."""
+        now = trio.current_time()
+        for co_id in ids:
+            if (member_id, co_id) in self._since:
+                self._since[member_id, co_id] = now
 
     def end(self, fetch: Fetch) -> None:
         for co_id in fetch.ids:
@@ -49,9 +57,17 @@ class UnderWay:
 
         Cancel: nothing is taken.
         """
-        with trio.move_on_after(UNDER_WAY_SECONDS):
-            while len(found):
-                if (fetch := found.take(self.has)) is not None:
-                    return fetch
+        while len(found):
+            if (fetch := found.take(self.has)) is not None:
+                return fetch
+            if not self._since:
+                break
+            with trio.move_on_at(self._next_late):
                 await self._over.park()
         return found.take()
+
+    @property
+    def _next_late(self) -> float:
+        """When the next of the values under way has not come for long."""
+        late = [since + UNDER_WAY_SECONDS for since in self._since.values()]
+        return min((time for time in late if time > trio.current_time()), default=math.inf)

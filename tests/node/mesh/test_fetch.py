@@ -25,6 +25,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.screening import Screening
 from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
+from node.mesh.under_way import UNDER_WAY_SECONDS
 from node.mesh.unreadable import MAX_VALUES
 from tests.node.mesh.authors import Author, Value
 from tests.node.mesh.nodes import NoChannel
@@ -569,3 +570,47 @@ async def test_who_has_no_end_of_values_that_cannot_be_read_goes() -> None:
     assert alice.conduct.fault() is not None
     await offer(0, MAX_VALUES)
     assert len(data.reads) <= MAX_VALUES + 3
+
+
+def dripping(pieces: Sequence[Content], seconds: float) -> tuple[Member, list[int]]:
+    """ALICE, who sends a block a second and a piece in so many; and the pieces that were read."""
+    ready_at: dict[int, float] = {}
+    read: list[int] = []
+
+    async def drip(co_id: RawCoId, known: KnownState) -> Reading:
+        at = sum(known.sessions.values())
+        ready_at.setdefault(at, trio.current_time() + seconds)
+        while trio.current_time() < ready_at[at]:
+            await trio.sleep(1)
+            data.blocks_fetched += 1
+        read.append(at)
+        return Reading([pieces[at]], is_complete=at == len(pieces) - 1)
+
+    alice, data = member(ALICE, drip)
+    return alice, read
+
+
+async def test_a_large_value_that_comes_all_the_time_is_read_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Whoever asked for it beside its announcement read it as well, once 30 s had passed."""
+    value = Author(1).value("long")
+    pieces = [value.edit("[]", with_header=True), *(value.edit("[]") for _ in range(4))]
+    alice, read = dripping(pieces, 20)
+    fetcher = Fetcher(Door(), {ALICE: alice}, ReplicaPolicy())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fetcher.fetch_all, claims(value, ALICE))
+        nursery.start_soon(fetcher.fetch_all, claims(value, ALICE))
+    assert read == [0, 1, 2, 3, 4]
+
+
+async def test_what_does_not_come_for_long_is_read_by_whoever_asks_for_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    value = Author(1).value("wanted")
+    alice, read = dripping([value.edit("[]", with_header=True)], UNDER_WAY_SECONDS + 5)
+    fetcher = Fetcher(Door(), {ALICE: alice}, ReplicaPolicy())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fetcher.fetch_all, claims(value, ALICE))
+        nursery.start_soon(fetcher.fetch_all, claims(value, ALICE))
+    assert read == [0, 0]
