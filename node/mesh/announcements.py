@@ -65,6 +65,8 @@ class Settlement:
 class _Claim:
     version: int
     sessions: dict[CoSessionId, int]
+    times_slow: int = 0
+    """How often the member took too long with the value while others had it, too."""
 
 
 class Announcements:
@@ -197,6 +199,22 @@ class Announcements:
                     self._settled.append(Settlement(member_id, co_id, claim.sessions, was_tried))
             self._enqueue(co_id)
 
+    def postpone(self, fetch: Fetch, ids: Iterable[RawCoId]) -> None:
+        """The member is slow with these: they are fetched from others first."""
+        for co_id in ids:
+            if self._fetching.pop(co_id, None) is not None:
+                self._busy[fetch.member_id] -= 1
+            claim = self._claims.get(co_id, {}).get(fetch.member_id)
+            if claim is not None:
+                claim.times_slow += 1
+            self._enqueue(co_id)
+
+    def times_slow(self, member_id: bytes, co_id: RawCoId) -> int | None:
+        """How often this member was slow with a value; None when nobody else has it."""
+        claims = self._claims.get(co_id, {})
+        claim = claims.get(member_id)
+        return None if claim is None or len(claims) == 1 else claim.times_slow
+
     def take_settled(self) -> list[Settlement]:
         """Claims that were settled since this was called last."""
         settled, self._settled = self._settled, []
@@ -204,8 +222,13 @@ class Announcements:
 
     @staticmethod
     def _best(claims: Mapping[bytes, _Claim]) -> bytes:
-        """The member that claims most; of several, the one that spoke first."""
-        return max(claims, key=lambda member_id: sum(claims[member_id].sessions.values()))
+        """The least slow member, of those the one that claims most, or spoke first."""
+
+        def merit(member_id: bytes) -> tuple[int, int]:
+            claim = claims[member_id]
+            return -claim.times_slow, sum(claim.sessions.values())
+
+        return max(claims, key=merit)
 
     def _drop(self, co_id: RawCoId, member_id: bytes) -> None:
         claims = self._claims[co_id]

@@ -7,6 +7,7 @@ without it nothing is kept of the value, and the member that announced it would 
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
@@ -46,6 +47,10 @@ MAX_DEPENDENCIES = 1024
 
 MAX_REFUSED_READINGS = 64
 """Readings of one value, 1 MiB each, that one fetch passes over: they may be a stranger's."""
+
+SLOW_SECONDS = 10.0
+"""A member that takes longer for 1 MiB, or less, gives way to others that have the value; twice as
+long the next time, since that may be all that our line can do. What came of it is kept."""
 
 MAX_REPORTS = 4096
 
@@ -169,9 +174,13 @@ class Fetcher:
             if wanted:
                 delivery = _Delivery(self, member, fetch.version)
                 delivery.whole = partial(self._settle, found, lacking, delivery)
+                delivery.times_slow = partial(found.times_slow, member.id)
                 await delivery.bring(wanted)
-        settled = set() if delivery is None else delivery.settled
-        await self._settle(found, lacking, delivery, {*lacking.ids} - settled)
+        left = {*lacking.ids}
+        if delivery is not None:
+            left -= delivery.settled | delivery.slow
+            found.postpone(lacking, delivery.slow)
+        await self._settle(found, lacking, delivery, left)
 
     async def _settle(
         self, found: Announcements, fetch: Fetch, delivery: _Delivery | None, ids: Set[RawCoId]
@@ -269,16 +278,25 @@ class Fetcher:
         return (await stored_state(self._host, co_id)).header
 
     async def read(
-        self, member: Source, co_id: RawCoId, known: KnownState, version: int
+        self,
+        member: Source,
+        co_id: RawCoId,
+        known: KnownState,
+        version: int,
+        patience_seconds: float = math.inf,
     ) -> tuple[Reading, float] | None:
-        """Read one value from a member, and how many seconds it took; None when that failed."""
+        """Read one value from a member, and how many seconds it took; None when that failed.
+
+        Raises: trio.TooSlowError when it takes longer than `patience_seconds`.
+        """
         started = trio.current_time()
         data = member.data
         if data is None or self.unreadable.has(member.id, co_id):
             return None
         async with self._reads:
             try:
-                reading = await unless_stalled(data, lambda: data.read(co_id, known, version))
+                with trio.fail_after(patience_seconds):
+                    reading = await unless_stalled(data, lambda: data.read(co_id, known, version))
             except MemberDataError as error:
                 self._read_failed(member, co_id, started, error)
                 return None
@@ -330,6 +348,11 @@ class _Delivery:
         self.whole: Callable[[Set[RawCoId]], Awaitable[None]] | None = None
         """Told of values that were taken, as long as others beside them are not whole yet."""
         self.settled: set[RawCoId] = set()
+        self.times_slow: Callable[[RawCoId], int | None] = lambda _: None
+        """How often the member was slow with a value that others have, too."""
+        self.slow: set[RawCoId] = set()
+        """Values that others have, and for which, or what they need, the member takes too long."""
+        self._wanted: set[RawCoId] = set()
         self._seen: set[RawCoId] = set()
         self._shown: dict[RawCoId, KnownState] = {}
         """How far values go with what was read of them, where an honest member may hold that."""
@@ -346,6 +369,8 @@ class _Delivery:
     async def bring(self, wanted: Mapping[RawCoId, KnownState], depth: int = 0) -> FetchReport:
         """Read what lies beyond these known states and hand it in, dependencies before."""
         self._seen.update(wanted)
+        if not depth:
+            self._wanted = {*wanted}
         total = nothing = FetchReport(self._member.id, 0, 0, 0, 0.0)
         pending = dict(wanted)
         while pending:
@@ -380,6 +405,7 @@ class _Delivery:
                 co_id: reached
                 for co_id, (reading, _) in readings.items()
                 if not reading.is_complete
+                and co_id not in self.slow
                 and (co_id not in receipt.refused or co_id in passed_over)
                 and (reached := reading.reached(pending[co_id])) != pending[co_id]
             }
@@ -434,7 +460,16 @@ class _Delivery:
         readings: dict[RawCoId, tuple[Reading, float]] = {}
 
         async def read(co_id: RawCoId, known: KnownState) -> None:
-            reading = await self._fetcher.read(self._member, co_id, known, self._version)
+            held_up = [co_id] if co_id in self._wanted else self._wanted - self.settled
+            times = [times for key in held_up if (times := self.times_slow(key)) is not None]
+            patience_seconds = SLOW_SECONDS * 2 ** max(times) if times else math.inf
+            try:
+                reading = await self._fetcher.read(
+                    self._member, co_id, known, self._version, patience_seconds
+                )
+            except trio.TooSlowError:
+                self.slow.update(held_up)
+                return
             if reading is not None:
                 readings[co_id] = reading
 

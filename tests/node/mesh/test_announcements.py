@@ -60,6 +60,25 @@ def test_a_failed_fetch_goes_to_the_next_and_then_ends() -> None:
     assert len(waiting) == 0
 
 
+def test_members_that_are_slow_with_a_value_take_turns() -> None:
+    waiting = Announcements()
+    waiting.announce(ALICE, 10, [(A, {S: 3}), (B, {S: 1})])
+    waiting.announce(BOB, 20, [(A, {S: 2})])
+    asked = []
+    for _ in range(4):
+        fetch = waiting.take()
+        assert fetch is not None
+        asked.append((fetch.member_id, fetch.ids, waiting.times_slow(fetch.member_id, A)))
+        waiting.postpone(fetch, [A])
+        waiting.settle(Fetch(ALICE, 10, (B,)), {B: {S: 1}})
+    assert asked == [(ALICE, (A, B), 0), (BOB, (A,), 0), (ALICE, (A,), 1), (BOB, (A,), 1)]
+    waiting.forget_member(BOB)
+    assert waiting.times_slow(ALICE, A) is None
+    assert waiting.take() == Fetch(ALICE, 10, (A,))
+    waiting.forget_member(ALICE)
+    assert len(waiting) == 0
+
+
 def test_what_is_announced_during_a_fetch_is_fetched_after_it() -> None:
     waiting = Announcements()
     waiting.announce(ALICE, 10, [(A, {S: 3})])

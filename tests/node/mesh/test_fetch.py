@@ -15,7 +15,7 @@ from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
 from node.mesh.announcements import Announcements
-from node.mesh.fetch import MAX_DEPTH, MAX_REFUSED_READINGS, Fetcher
+from node.mesh.fetch import MAX_DEPTH, MAX_REFUSED_READINGS, SLOW_SECONDS, Fetcher
 from node.mesh.follow_rules import OwnerRule
 from node.mesh.member import Member
 from node.mesh.member_data import Cause, MemberDataError, Reading, Survey
@@ -614,3 +614,118 @@ async def test_what_does_not_come_for_long_is_read_by_whoever_asks_for_it(
         nursery.start_soon(fetcher.fetch_all, claims(value, ALICE))
         nursery.start_soon(fetcher.fetch_all, claims(value, ALICE))
     assert read == [0, 0]
+
+
+async def test_who_sends_slowly_gives_way_to_others_that_have_the_value(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A block every two seconds kept it from being had from anybody, for as long as they came."""
+    value = Author(1).value("wanted")
+    created = value.edit("[]", with_header=True)
+    alice, read = dripping([created], 3600)
+    bob, _ = member(BOB, serving(created))
+    door = Door()
+    started = trio.current_time()
+    await Fetcher(door, {ALICE: alice, BOB: bob}, ReplicaPolicy()).fetch_all(
+        claims(value, ALICE, BOB)
+    )
+    assert door.states[value.id].header
+    assert trio.current_time() - started <= SLOW_SECONDS
+    assert read == []
+    assert alice.failures == alice.conduct.undelivered == 0
+
+
+async def test_who_sends_slowly_is_waited_for_when_nobody_sends_faster(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    value = Author(1).value("wanted")
+    alice, read = dripping([value.edit("[]", with_header=True)], 100)
+    bob, _ = member(BOB, failing)
+    door = Door()
+    await Fetcher(door, {ALICE: alice, BOB: bob}, ReplicaPolicy()).fetch_all(
+        claims(value, ALICE, BOB)
+    )
+    assert door.states[value.id].header
+    assert read == [0]
+
+
+async def test_those_that_send_slowly_are_waited_for_in_turn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    value = Author(1).value("wanted")
+    created = value.edit("[]", with_header=True)
+    alice, read = dripping([created], 60)
+    bob, read_of_bob = dripping([created], 3600)
+    bob.id = BOB
+    door = Door()
+    started = trio.current_time()
+    await Fetcher(door, {ALICE: alice, BOB: bob}, ReplicaPolicy()).fetch_all(
+        claims(value, ALICE, BOB)
+    )
+    assert (read, read_of_bob) == ([0], [])
+    assert trio.current_time() - started <= 60 + 3 * SLOW_SECONDS
+
+
+async def test_who_got_slow_goes_on_elsewhere_where_it_stopped(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    value = Author(1).value("long")
+    pieces = [value.edit("[]", with_header=True), value.edit("[]")]
+    seen: list[int] = []
+
+    async def slow(co_id: RawCoId, known: KnownState) -> Reading:
+        while known.sessions:
+            await trio.sleep(1)
+            data.blocks_fetched += 1
+        return Reading([pieces[0]], is_complete=False)
+
+    async def fast(co_id: RawCoId, known: KnownState) -> Reading:
+        seen.extend(known.sessions.values())
+        return Reading([pieces[1]])
+
+    alice, data = member(ALICE, slow)
+    bob, _ = member(BOB, fast)
+    door = Door()
+    await Fetcher(door, {ALICE: alice, BOB: bob}, ReplicaPolicy()).fetch_all(
+        claims(value, ALICE, BOB)
+    )
+    assert door.states[value.id].sessions == {value.session_id: 2}
+    assert seen == [1]
+
+
+class DoorThatWaits(Door):
+    """Takes what comes with a group, or after it."""
+
+    def __init__(self, group_id: RawCoId) -> None:
+        super().__init__()
+        self._group_id = group_id
+
+    async def receive_content(self, source: str, contents: Sequence[Content]) -> Receipt:
+        self.has_group = any(self._group_id in (c.co_id, *self.states) for c in contents)
+        return await super().receive_content(source, contents)
+
+
+async def test_who_sends_slowly_what_a_value_needs_gives_way_as_well(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    author = Stranger("author")
+    group = author.content(group_header(author.account_id), [role(author.account_id, "admin")])
+    value = author.content(map_header("m", group.co_id), edits(1))
+
+    async def slow(co_id: RawCoId, known: KnownState) -> Reading:
+        while co_id != value.co_id:
+            await trio.sleep(1)
+            data.blocks_fetched += 1
+        return Reading([value])
+
+    alice, data = member(ALICE, slow)
+    bob, _ = member(BOB, serving(author.account(), group, value))
+    door = DoorThatWaits(group.co_id)
+    found = Announcements()
+    for name in (ALICE, BOB):
+        found.announce(name, 10, [(value.co_id, value.known_state.sessions)])
+    started = trio.current_time()
+    await Fetcher(door, {ALICE: alice, BOB: bob}, ReplicaPolicy()).fetch_all(found)
+    assert door.states.keys() >= {group.co_id, value.co_id}
+    assert trio.current_time() - started <= SLOW_SECONDS
+    assert alice.conduct.undelivered == 0
