@@ -5,9 +5,9 @@ value known in part only the summary (header, sessions, checkpoints) and the mis
 read: on a remote bee that is what has to be fetched. Often nothing is missing then: the last
 transactions of a session are in its summary (`tails.py`).
 
-A large value is read in many parts, and has as many checkpoints. From our own bee they are not read
-anew for each part: beyond the first few only those that the part needs are looked up, which on a
-remote bee would take a round trip.
+A large value is read in many parts, and has as many checkpoints. They are not read anew for each
+part: beyond the first few only those that the part needs are looked up. The first part from a
+remote bee brings them all, since to look them up there would take a round trip for each part.
 """
 
 from __future__ import annotations
@@ -89,11 +89,11 @@ async def read_pieces(
     """
     reader = ValueReader(co_id, known, max_bytes=max_bytes, is_tombstone=is_tombstone)
     if not known.sessions and not is_tombstone:
-        last = await _read_rows(tree, reader, value_range(co_id), is_ours=is_ours)
+        last = await _read_rows(tree, reader, value_range(co_id), are_few_enough=is_ours)
         if last is not None:
             await _read_lacking(tree, reader, co_id, max_bytes, last)
     else:
-        last = await _read_rows(tree, reader, summary_range(co_id), is_ours=is_ours)
+        last = await _read_rows(tree, reader, summary_range(co_id), are_few_enough=True)
         if reader.is_complete:
             return LoadedPieces()
         await _read_lacking(tree, reader, co_id, max_bytes, last)
@@ -135,11 +135,11 @@ def _describe(
 
 
 async def _read_rows(
-    tree: Tree, reader: ValueReader, bounds: tuple[bytes, bytes], *, is_ours: bool
+    tree: Tree, reader: ValueReader, bounds: tuple[bytes, bytes], *, are_few_enough: bool
 ) -> RowKey | None:
     """Feed the rows to the reader, until it has enough.
 
-    Returns the last of the first few checkpoints where there may be more; they were not read.
+    Returns the last of the first few checkpoints, if they are enough, where there may be more.
     """
     start, stop = bounds
     checkpoints = 0
@@ -147,7 +147,7 @@ async def _read_rows(
         row = reader.receive(entry.key, entry.value or b"")
         if reader.is_full:
             break
-        if is_ours and row.kind is RowKind.CHECKPOINT:
+        if are_few_enough and row.kind is RowKind.CHECKPOINT:
             checkpoints += 1
             if checkpoints == FEW_CHECKPOINTS:
                 return row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from node.covalue.content import PIECE_BYTES, Content, SessionContent
 from node.covalue.ids import CoSessionId
 from node.covalue.known_state import KnownState
 from node.covalue.session_log import feed
-from node.covalue.store import CoValueStore
+from node.covalue.store import CoValueStore, LoadedPieces
 from tests.support.authors import Author, edits, map_header
 from tests.support.data_log import DataLog
 from tests.support.stores import HOMES, Appender, joined, load_all
@@ -120,7 +120,18 @@ class CountedLog(DataLog):
         return super().get_local_many(indices)
 
 
-async def test_a_part_costs_no_more_of_a_value_four_times_as_large() -> None:
+async def load_from_our_store(log: CountedLog, state: KnownState) -> LoadedPieces:
+    return await BeeStore(Bee(log, cache_bytes=0), log).load(ID, state, 1)
+
+
+async def read_as_from_a_member(log: CountedLog, state: KnownState) -> LoadedPieces:
+    return await reading.read_pieces(Bee(log, cache_bytes=0).snapshot(), ID, state, 1)
+
+
+@pytest.mark.parametrize("load", [load_from_our_store, read_as_from_a_member])
+async def test_a_part_costs_no_more_of_a_value_four_times_as_large(
+    load: Callable[[CountedLog, KnownState], Awaitable[LoadedPieces]],
+) -> None:
     """It did: all checkpoints were read for each, so that a load of 80 MB took 5 s."""
     costs: list[int] = []
     for count in (20, 80):
@@ -128,7 +139,7 @@ async def test_a_part_costs_no_more_of_a_value_four_times_as_large() -> None:
         await put(BeeStore(Bee(log), log), {"a": [LARGE] * count})
         store = BeeStore(Bee(log, cache_bytes=0), log)
         log.reads = 0
-        loaded = await store.load(ID, known(a=count // 2), 1)
+        loaded = await load(log, known(a=count // 2))
         costs.append(log.reads)
         (part,) = loaded.pieces[0].new.values()
         assert (part.after, part.stop, len(loaded.pieces)) == (count // 2, count // 2 + 1, 1)
