@@ -148,8 +148,11 @@ class Outbox:
         return None
 
     def hurry(self, co_ids: Sequence[RawCoId]) -> None:
-        """Of these, serve the wanted ones before all others, in this order."""
-        self._ahead += [co_id for co_id in reversed(co_ids) if self.is_wanted(co_id)]
+        """Serve these before all others, in this order."""
+        for co_id in co_ids:
+            if not self.is_wanted(co_id):
+                self._wanted[GROUP_PRIORITY][co_id] = True
+        self._ahead += reversed(co_ids)
 
     def is_wanted(self, co_id: RawCoId) -> bool:
         return any(co_id in wanted for wanted in self._wanted.values())

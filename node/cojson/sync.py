@@ -43,7 +43,7 @@ from node.cojson.messages import (
 )
 from node.cojson.offers import Offers
 from node.cojson.outputs import After, EndPeer, Output, Pull, Send
-from node.cojson.peer_view import MAX_CLIENT_BYTES, PeerView
+from node.cojson.peer_view import MAX_CLIENT_BYTES, PeerView, ValueView
 from node.cojson.reconcile import compare_value, open_batch, tick_batches
 from node.cojson.rights import Rights
 from node.cojson.value_table import MEMORY_BYTES, Phase
@@ -388,8 +388,8 @@ class SyncEngine:
             return Pull(view.optimistic, None)
         if view.lacks(entry.durable):
             is_group = entry.header is not None and entry.header.is_group
-            if is_group and (late := peer.lets_pass(view, entry.dependencies)):
-                return After(late)
+            if is_group and (late := self._let_pass(peer, view, entry.dependencies)):
+                return late
             is_screened = self._state.hazardous.are_among(entry.dependencies.keys())
             return Pull(view.optimistic, entry.durable, is_screened)
         if view.is_told:
@@ -409,7 +409,16 @@ class SyncEngine:
         parts = [part_dependencies(piece.new, is_group=True) for piece in pieces]
         needed = dict.fromkeys(chain.from_iterable(parts))
         needed.pop(co_id, None)
-        late = peer.lets_pass(view, needed)
+        return self._let_pass(peer, view, needed)
+
+    def _let_pass(
+        self, peer: PeerView, view: ValueView, dependencies: Iterable[RawCoId]
+    ) -> After | None:
+        """What goes before, if it is here; it may not be offered yet, since it is still read."""
+        late = peer.lets_pass(view, dependencies)
+        for co_id in late:
+            if co_id not in peer.values:
+                self._state.subscribe(peer, co_id).is_told = True  # it has not asked
         return After(late) if late else None
 
     def sent(

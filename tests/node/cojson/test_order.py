@@ -9,6 +9,7 @@ from bee.bee import Bee
 from node.cojson.host import open_sync_host
 from node.cojson.host_options import HostOptions
 from node.cojson.messages import Load, Message, decode_line
+from node.cojson.outputs import LoadValue
 from node.cojson.value_table import MEMORY_BYTES
 from node.covalue.bee_store import BeeStore
 from node.covalue.content import Content
@@ -115,3 +116,37 @@ async def test_the_lines_of_a_connection_come_in_that_order(memory_bytes: int) -
             lines = await reader.next_lines(1 << 20)
     sent = [message for message in map(decode_line, lines) if message is not None]
     assert ids(sent) == [ANN.account_id, BOB.account_id, GROUP.id]
+
+
+def test_a_group_lets_an_account_pass_that_is_still_read_to_be_offered() -> None:
+    """Found with model clients: the group, wanted before it needed the account, was sent alone."""
+    shell = EngineShell(memory_bytes=0)
+    for name in ("ann", "reader"):
+        shell.client(name)
+    shell.say("ann", ANN.content(GROUP, []))
+    shell.commit()
+    shell.say("reader", Load(GROUP.id, NOTHING))
+    shell.holds_reads = True
+    shell.say("ann", ANN.account(), ANN.content(GROUP, FOUNDING, with_header=False))
+    while len(shell.stores) < 2:
+        shell.answer_read()
+    shell.commit(1)
+    shell.commit(1)
+    assert LoadValue(ANN.account_id, is_wanted=True) in shell.reads
+    assert ids(shell.take("reader")) == [ANN.account_id, GROUP.id]
+    shell.holds_reads = False
+    shell.answer_reads()
+    assert shell.take("reader") == []
+
+
+def test_what_a_group_needs_and_is_not_here_is_not_spoken_of() -> None:
+    shell = EngineShell()
+    for name in ("ann", "reader"):
+        shell.client(name)
+    shell.say("ann", ANN.account(), ANN.content(GROUP, FOUNDING))
+    shell.commit()
+    del shell.disk.headers[ANN.account_id]
+    again = EngineShell(shell.disk)
+    again.client("reader")
+    (message,) = again.load("reader", GROUP.id)
+    assert ids([message]) == [GROUP.id]
