@@ -9,7 +9,7 @@ what came before was refused) the part is judged as if nothing had been foreseen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from hypercore.encoding import DecodeError
 from node.cojson.judgment import signer_key
@@ -24,6 +24,9 @@ Extensions = Mapping[CoSessionId, Extension]
 
 Check = tuple[Extension, bytes]
 """Whose signature is to be checked, and against which key."""
+
+PARTS = 64
+"""Parts of a message looked at in a turn."""
 
 _EMPTY = SessionLog()
 
@@ -45,19 +48,29 @@ class Foresight:
 
     def look_at(self, message: Message) -> None:
         """The next message: a third of the work of judging it, if it is content."""
-        self.extensions.append(self._of(message) if isinstance(message, Content) else {})
+        for _ in self.steps(message):
+            pass
+
+    def steps(self, message: Message) -> Iterator[None]:
+        """As `look_at`, and to be iterated to its end: yields after every few parts."""
+        found: dict[CoSessionId, Extension] = {}
+        if isinstance(message, Content):
+            yield from self._look_at_parts(message, found)
+        self.extensions.append(found)
         self.checks_within.append(len(self.checks))
 
-    def _of(self, content: Content) -> Extensions:
-        found: dict[CoSessionId, Extension] = {}
+    def _look_at_parts(
+        self, content: Content, found: dict[CoSessionId, Extension]
+    ) -> Iterator[None]:
         entry = self._values.peek(content.co_id)
         if content.header is not None:
             self._keys[content.co_id] = content.header.account_public_key
-        for session_id, part in content.new.items():
+        for number, (session_id, part) in enumerate(content.new.items(), 1):
+            if number % PARTS == 0:
+                yield
             extension = self._foresee(content.co_id, entry, session_id, part)
             if extension is not None:
                 found[session_id] = extension
-        return found
 
     def _foresee(
         self,

@@ -52,7 +52,7 @@ from node.cojson.recent import RecentContent
 from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
 from node.cojson.room import Room, run_with_room
 from node.cojson.searches import Searches
-from node.cojson.signature_checks import MIN_CHECKS, LookAhead, SignatureChecker
+from node.cojson.signature_checks import LookAhead, SignatureChecker
 from node.cojson.store_reader import StoreReader
 from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
@@ -316,12 +316,9 @@ class SyncHost:
 
         Cancel: nothing is changed.
         """
-        if self._checker is None or self._is_full or len(messages) < MIN_CHECKS:
+        if self._is_full:
             return LookAhead()
-        foresight = self._engine.foresight(peer_id)
-        if foresight is None:
-            return LookAhead()
-        return await self._checker.look_ahead(foresight, messages)
+        return await LookAhead.of(self._checker, self._engine.foresight, peer_id, messages)
 
     def receive(
         self,
