@@ -22,6 +22,7 @@
 | `config`, `settings`, `notation` | what a node was told, and how it is written |
 | `identity`, `private_file` | the key file, and how such files are written |
 | `collector`, `open_files` | the process: its garbage, how much it may have open |
+| `service_manager` | what systemd is told of it |
 | `errors`, `failures` | what can go wrong, and how it is told |
 | `journal`, `tally` | log output, counts |
 | `visible_text` | text of others, as a terminal shows it |

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from hypercore.core import Core
 from node.cojson.reports import HostStatistics
 from node.mesh.member_statistics import MemberStatistics
-from node.mesh.mesh import MeshStatistics
+from node.mesh.mesh import Mesh
 from node.mesh.penalties import Penalty
 from node.web.jazz import JazzStatistics
 from node.web.status import ClientCounts, PeerStatus, PenaltyStatus, SyncCounts
@@ -67,8 +67,10 @@ def penalty_records(penalties: Iterable[Penalty], now: float) -> tuple[PenaltySt
     )
 
 
-def sync_counts(host: HostStatistics, mesh: MeshStatistics | None, not_shared: int) -> SyncCounts:
-    """What the sync engine and the store did; what the mesh, if any, found of forked cores."""
+def sync_counts(host: HostStatistics, mesh: Mesh | None, not_shared: int) -> SyncCounts:
+    """What the sync engine and the store did; what the mesh, if any, found, and has left to do."""
+    found = None if mesh is None else mesh.statistics()
+    state = None if mesh is None else mesh.sync_state()
     return SyncCounts(
         in_memory=host.values_in_memory,
         subscribed=host.subscribed_ids,
@@ -78,11 +80,13 @@ def sync_counts(host: HostStatistics, mesh: MeshStatistics | None, not_shared: i
         bad_lines=host.bad_lines,
         forks=host.forks_found,
         erased=host.erased_values,
-        forked_cores=0 if mesh is None else mesh.forked_cores,
-        false_evidence=0 if mesh is None else mesh.evidence_refused,
+        forked_cores=0 if found is None else found.forked_cores,
+        false_evidence=0 if found is None else found.evidence_refused,
         not_stored=host.not_stored,
         not_shared=not_shared,
         withheld=host.withheld,
+        left=0 if state is None else state.left,
+        waiting=0 if state is None else state.waiting,
     )
 
 

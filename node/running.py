@@ -370,11 +370,7 @@ class Node:
             peers=len(self._connections()),
             blocks=self._tally.counts(),
             clients=client_counts(self.jazz.statistics()),
-            sync=sync_counts(
-                self.host.statistics(),
-                None if self.mesh is None else self.mesh.statistics(),
-                self._count_not_shared(),
-            ),
+            sync=sync_counts(self.host.statistics(), self.mesh, self._count_not_shared()),
             penalties=penalty_records(
                 () if self.mesh is None else self.mesh.penalties.recent(now), now
             ),
@@ -418,6 +414,11 @@ class Node:
         if self.guard is not None and (trouble := self.guard.status().trouble):
             reasons.append(f"nothing is taken in: {trouble}")
         return reasons
+
+    def brief(self) -> str:
+        """What it does just now, in one line."""
+        clients, nodes = self.jazz.statistics().connections, len(self._connections())
+        return "; ".join([f"clients: {clients}", f"nodes: {nodes}", *self.missing_for_ready()])
 
     async def perform(self, verb: Verb) -> AsyncGenerator[Result, None]:
         """Carry out a verb. Raises: VerbError. Cancel: as the verb says."""

@@ -20,6 +20,7 @@ from node.config import Config, admin_path
 from node.daemon import open_node
 from node.journal import configure_journal
 from node.running import Node
+from node.service_manager import ServiceManager
 from node.verbs import ExitCode
 from node.web.wording import describe_role
 
@@ -49,11 +50,12 @@ def run_node(config: Config, *, as_json: bool) -> int:
 
 
 async def _run(config: Config, as_json: bool) -> int:
+    manager = ServiceManager.of(os.environ, os.getpid())
     with trio.open_signal_receiver(*_signals()) as signals:
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as serving:
-                nursery.start_soon(_stop_on_signal, signals, serving, config)
-                await _serve(config, as_json)
+                nursery.start_soon(_stop_on_signal, signals, serving, config, manager)
+                await _serve(config, manager, as_json=as_json)
             nursery.cancel_scope.cancel()
     _log.info("stopped")
     return ExitCode.OK
@@ -65,7 +67,7 @@ def _signals() -> list[signal.Signals]:
     return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-async def _serve(config: Config, as_json: bool) -> None:
+async def _serve(config: Config, manager: ServiceManager, *, as_json: bool) -> None:
     # A start that was refused, as with an expired ticket, leaves keys and nothing else.
     is_first = not (config.key_path.exists() and config.corestore_path.exists())
     async with open_node(config) as node:
@@ -87,15 +89,21 @@ async def _serve(config: Config, as_json: bool) -> None:
                 data=str(config.data),
                 **asdict(node.addresses),
             )
+        manager.tell("READY=1")
+        await manager.keep_told(node.brief)
         await trio.sleep_forever()
 
 
 async def _stop_on_signal(
-    signals: AsyncIterator[int], serving: trio.CancelScope, config: Config
+    signals: AsyncIterator[int],
+    serving: trio.CancelScope,
+    config: Config,
+    manager: ServiceManager,
 ) -> None:
     """The first signal stops in order, within `shutdown_seconds`; the second at once."""
     name = signal.Signals(await _anext_stop(signals)).name
     _log.info("stopping", signal=name)
+    manager.tell("STOPPING=1")
     serving.cancel()
     with trio.move_on_after(_ECHO_SECONDS):
         while True:

@@ -74,6 +74,8 @@ def _gauges(status: NodeStatus) -> _Figures:
             len(sync.withheld),
         ),
         "covalues_subscribed": ("coValues that clients follow", sync.subscribed),
+        "sync_left": ("Values and blocks to be fetched from members, or confirmed", sync.left),
+        "acknowledgements_waiting": ("Acknowledgements that wait for copies", sync.waiting),
         "blocks_held": ("Blocks stored, of all open cores", status.blocks.held),
         "dead_bytes": ("Dead blocks of the data bee at the last look", compaction.dead_bytes),
         "compacting": ("Whether the data bee is being compacted", compaction.is_running),

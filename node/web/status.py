@@ -66,7 +66,9 @@ class SyncCounts:
     Of `forked_cores` the writer signed two histories; `false_evidence` of forks was refused.
     Damage kept messages from being stored at all (`not_stored`), or from being shared: `not_shared`
     is how often a value went to SQLite only. `withheld` names values, of those that were read, that
-    clients cannot take, wholly or in part, and why.
+    clients cannot take, wholly or in part, and why. `left` values and blocks are still to be
+    fetched from members, or confirmed by them; `waiting` acknowledgements to clients wait for
+    copies.
     """
 
     in_memory: int
@@ -82,6 +84,8 @@ class SyncCounts:
     not_stored: int = 0
     not_shared: int = 0
     withheld: Mapping[str, str] = field(default_factory=dict)
+    left: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
