@@ -17,6 +17,7 @@
 | `content_door`                                    | handing in what was fetched            |
 | `screening`, `outline`, `fetch`, `fetch_report`   | bringing over what is held elsewhere   |
 | `member_data`, `stalls`, `unreadable`             | the same: reading a member's log       |
+| `read_slots`                                      | how much is read at the same time      |
 | `follow`, `block_uses`, `provenance`              | reading logs; what is used; whence     |
 | `replicas`, `follow_rules`, `owners`              | what is kept here                      |
 | `policy_change`, `policy_file`                    | the same, as an operator says it       |

@@ -28,6 +28,7 @@ from node.mesh.fetch_report import FetchReport
 from node.mesh.member import Member
 from node.mesh.member_data import Cause, MemberDataError, Reading, Source
 from node.mesh.messages import Sessions
+from node.mesh.read_slots import ReadSlots
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.stalls import unless_stalled
 from node.mesh.suspects import Suspects
@@ -35,9 +36,6 @@ from node.mesh.under_way import UnderWay
 from node.mesh.unreadable import UnreadableValues
 
 T = TypeVar("T")
-
-MAX_READS = 64
-"""Values read at the same time, from all members together."""
 
 MAX_DEPTH = 16
 """Levels of dependencies followed; what lies deeper the engine asks for by itself."""
@@ -111,7 +109,7 @@ class Fetcher:
         self.provenance: Provenance | None = None
         self.origins: Origins | None = None
         self.under_way = UnderWay()
-        self._reads = trio.CapacityLimiter(MAX_READS)
+        self._slots = ReadSlots()
         self._unread: set[tuple[bytes, RawCoId]] = set()
         """Values that were not read from a member because reading failed."""
         self.unreadable = UnreadableValues()
@@ -293,7 +291,7 @@ class Fetcher:
         data = member.data
         if data is None or self.unreadable.has(member.id, co_id):
             return None
-        async with self._reads:
+        async with self._slots.of(member.id):
             try:
                 with trio.fail_after(patience_seconds):
                     reading = await unless_stalled(data, lambda: data.read(co_id, known, version))

@@ -21,6 +21,7 @@ from node.mesh.member import Member
 from node.mesh.member_data import Cause, MemberDataError, Reading, Survey
 from node.mesh.outline import Outline
 from node.mesh.owners import OwnerTable
+from node.mesh.read_slots import MAX_READS
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.screening import Screening
 from node.mesh.session import MeshSession
@@ -633,6 +634,26 @@ async def test_who_sends_slowly_gives_way_to_others_that_have_the_value(
     assert trio.current_time() - started <= SLOW_SECONDS
     assert read == []
     assert alice.failures == alice.conduct.undelivered == 0
+
+
+async def test_who_sends_slowly_what_only_it_has_does_not_keep_others_from_being_read(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As many reads as there may be hung at one member."""
+    values = [Author(1).value(f"slow {number}") for number in range(2 * MAX_READS)]
+    wanted = Author(2).value("wanted")
+    alice, _ = dripping([values[0].edit("[]", with_header=True)], 3600)
+    bob, _ = member(BOB, serving(wanted.edit("[]", with_header=True)))
+    door = Door()
+    fetcher = Fetcher(door, {ALICE: alice, BOB: bob}, ReplicaPolicy())
+    async with trio.open_nursery() as nursery:
+        for value in values:
+            nursery.start_soon(fetcher.fetch_all, claims(value, ALICE))
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(1):
+            await fetcher.fetch_all(claims(wanted, BOB))
+        nursery.cancel_scope.cancel()
+    assert door.states[wanted.id].header
 
 
 async def test_who_sends_slowly_is_waited_for_when_nobody_sends_faster(
