@@ -99,6 +99,7 @@ REPLICATION = [
     "hypercore/replication/messages.py",
     "hypercore/replication/newcomers.py",
     "hypercore/replication/outputs.py",
+    "hypercore/replication/paced_wants.py",
     "hypercore/replication/pushes.py",
     "hypercore/replication/received_push.py",
     "hypercore/replication/reception.py",

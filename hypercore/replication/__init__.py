@@ -21,7 +21,8 @@
 | `heads`, `head_wait`                            | asking for newer heads                   |
 | `forks`, `conflicts`                            | another history: a later fork, or a lie  |
 | `intake`, `accepted`                            | verifying answers, and storing them      |
-| `uploads`, `wants`, `announcements`             | answering, and telling what is here      |
+| `uploads`, `announcements`                      | answering, and telling what is here      |
+| `wants`, `paced_wants`                          | of which windows that is asked           |
 | `pushes`, `received_push`, `expected`           | blocks that are sent without a request   |
 | `extensions`, `peer_handle`                     | messages of what is built on a core      |
 | `statistics`, `report`                          | what it has done so far                  |

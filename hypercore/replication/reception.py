@@ -89,7 +89,7 @@ class Reception:
     def _receive_other(
         self, peer: RemotePeer, message_type: int, payload: bytes, now: float
     ) -> Output | None:
-        length = self._log.head.length
+        head = self._log.head
         match message_type:
             case MessageType.SYNC:
                 return self._receive_sync(peer, Sync.decode(payload), now)
@@ -103,13 +103,13 @@ class Reception:
             case MessageType.WANT:
                 want = Want.decode(payload)
                 if peer.received_wants.add(want):
-                    peer.uploads.add_want(want)
+                    peer.uploads.add_want(want, head, now)
             case MessageType.UNWANT:
                 peer.received_wants.remove(Want.decode(payload))
             case MessageType.BITFIELD:
-                peer.receive_bits(HaveBits.decode(payload), length)
+                peer.receive_bits(HaveBits.decode(payload), head.length)
             case MessageType.RANGE:
-                peer.receive_range(Range.decode(payload), length)
+                peer.receive_range(Range.decode(payload), head.length)
             case MessageType.EXTENSION:
                 extension = Extension.decode(payload)
                 name = extension.name or peer.last_extension_received
@@ -125,11 +125,13 @@ class Reception:
             peer.uploads.forget_pushes()
         if before is not None and before.fork != sync.fork:
             self._downloads.cancel_all(peer)
-            if sync.fork == self._log.head.fork:
+            peer.uploads.wants.begin_anew()
+            head = self._log.head
+            if sync.fork == head.fork:
                 # JavaScript has noted what we told it as if the blocks of its old history were
                 # still there, and does not ask again.
                 for want in peer.received_wants.of_history(sync.fork):
-                    peer.uploads.add_want(want)
+                    peer.uploads.add_want(want, head, now)
         self._conflicts.tell(peer)
         self._conflicts.compare(peer, now)
         return None if sync.downloading or self._use.is_downloading else EndChannel(peer, None)

@@ -145,6 +145,11 @@ class RemotePeer:
         """For how long nothing may come of what the peer has announced."""
         return max(PATIENCE_SECONDS, 4 * self.inflight.best_guess)
 
+    @property
+    def deadline(self) -> float:
+        """When something is due for it even though nothing happens."""
+        return min(self.expected.deadline, self.uploads.wants.deadline)
+
     # --- what it has ---------------------------------------------------------------------
 
     def receive_range(self, message: Range, length: int) -> None:

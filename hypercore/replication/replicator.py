@@ -400,9 +400,7 @@ class Replicator:
         is_shared = len(self.peers) > 1 and any(len(peer.inflight) for peer in self.peers)
         if is_shared or self._downloads.is_reassigning:
             deadline = min(deadline, self._recheck.at)
-        for peer in self.peers:
-            deadline = min(deadline, peer.expected.deadline)
-        return deadline
+        return min([deadline, *(peer.deadline for peer in self.peers)])
 
     def advance(self, now: float) -> list[Output]:
         """Do what is due; nothing happens before the deadline."""
@@ -421,6 +419,8 @@ class Replicator:
         for peer in self.peers:
             if peer.expected.deadline <= now:
                 self._downloads.give_up_expected(peer)
+            if peer.uploads.wants.advance(now):
+                outputs.append(Answerable(peer))
         self._recheck.looked(now)
         self._fill_all(now)
         self._downloads.heads.passed(now)

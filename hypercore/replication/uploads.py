@@ -35,6 +35,7 @@ from hypercore.replication.messages import (
     Request,
     Want,
 )
+from hypercore.replication.paced_wants import PacedWants
 from hypercore.replication.statistics import Counters
 from hypercore.replication.wants import WINDOW_BLOCKS
 from hypercore.verifier import Verifier
@@ -92,11 +93,11 @@ class Uploads:
 
         self._passed_length = -1
 
-        self._wants: dict[Want, None] = {}
+        self.wants = PacedWants()
         self._invalid_requests = 0
 
     def __len__(self) -> int:
-        return len(self._requests) + len(self._urgent) + len(self._wants)
+        return len(self._requests) + len(self._urgent) + len(self.wants)
 
     def add(self, payload: bytes) -> None:
         """Queue an encoded request; one with the id of a waiting one takes its place.
@@ -128,26 +129,24 @@ class Uploads:
         self._requests.pop(request_id, None)
         self._urgent.pop(request_id, None)
 
-    def add_want(self, want: Want) -> None:
-        """Queue a want. Raises: TooManyRequests."""
-        self._wants[want] = None
-        if len(self._wants) > MAX_WAITING:
+    def add_want(self, want: Want, head: Head, now: float) -> None:
+        """Queue a want for what is here up to `head`. Raises: TooManyRequests."""
+        self.wants.add(want, head, now)
+        if self.wants.waiting > MAX_WAITING:
             raise TooManyRequests(f"more than {MAX_WAITING} wants wait for an answer")
 
     def clear(self) -> None:
         self._requests.clear()
         self._urgent.clear()
-        self._wants.clear()
+        self.wants.clear()
 
     def take(self, max_bytes: int, head: Head) -> list[_Message]:
         """Answers of about `max_bytes`, from the log as of `head`; empty when none are due."""
         answers: list[_Message] = []
         left = max_bytes
         average = head.byte_length // max(head.length, 1) + 64
-        while left > 0 and self._wants:
-            want = next(iter(self._wants))
-            del self._wants[want]
-            for answer in self._answer_want(want, head):
+        while left > 0 and self.wants:
+            for answer in self._answer_want(self.wants.pop(), head):
                 answers.append(answer)
                 left -= len(answer[1])
         while left > 0 and (requests := self._urgent or self._requests):
@@ -281,6 +280,7 @@ class Uploads:
     def history_changed(self) -> None:
         """What went out on this channel was of another history, and proves nothing of this one."""
         self.sent.clear()
+        self.wants.begin_anew()
         self._passed_length = -1
         self.forget_pushes()
 
