@@ -111,6 +111,7 @@ from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.multisig import SignatureCollector, signable_length
 from hypercore.proposal import Proposal
 from hypercore.recovering import UnprovenClaim
+from hypercore.replication.forks import StuckFork
 from hypercore.replication.settings import PushMode, ReplicationSettings
 from hypercore.seek import BytePosition
 from hypercore.snapshot import Snapshot
@@ -198,6 +199,7 @@ __all__ = [
     "StorageFailed",
     "StoreLocked",
     "StoreSuspended",
+    "StuckFork",
     "Truncated",
     "UndecodableBlock",
     "UnprovenClaim",

@@ -10,6 +10,7 @@ from hypercore.handle import Handle, HandleOwner
 from hypercore.log import Head
 from hypercore.manifest import Manifest
 from hypercore.open_log import OpenLog
+from hypercore.replication.forks import StuckFork
 from hypercore.replication.session import CoreReplication
 from hypercore.storage import Storage
 from hypercore.verifier import Verifier
@@ -117,6 +118,11 @@ class CoreFacts:
     def fork_proof(self) -> ForkProof | None:
         """The evidence that froze the core, for anyone to check; it stays with the core."""
         return self._log.fork_proof
+
+    @property
+    def stuck_fork(self) -> StuckFork | None:
+        """The later history to which it cannot follow before blocks are given up by `clear`."""
+        return self._shared.replication.stuck_fork
 
     @property
     def replication(self) -> CoreReplication:

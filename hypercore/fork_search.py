@@ -57,6 +57,11 @@ class ForkSearch:
         self._different = node
 
     @property
+    def fork(self) -> int:
+        """That of the other history."""
+        return self._head.fork
+
+    @property
     def common_length(self) -> int:
         """Blocks known to be common so far; final once `is_finished`."""
         if self._different is None:

@@ -13,6 +13,7 @@
 | `web/`, `listening` | the WebSocket and admin servers, and where they listen |
 | `storing`, `compacting` | opening the store that the configuration names; getting room back |
 | `mirrors`, `mirror_file`, `block_cache` | cores of others: kept, and given up again |
+| `stuck_forks` | cores of others that cannot follow their writer |
 | `disk_guard`, `pausing` | is there room on the disk? |
 | `cli/`, `client`, `verbs` | the command, how it asks a running node, and what can be asked |
 | `logs`, `auditing` | the `core` and `bee` verbs, on an open store |

@@ -54,6 +54,7 @@ from node.relaying import RelayService
 from node.running import Addresses, Node
 from node.settings import Endpoint
 from node.storing import Storing, open_storing
+from node.stuck_forks import report_stuck_forks
 from node.table import open_table
 from node.web.admin import serve_admin
 from swarm.io.swarm import Swarm, open_swarm
@@ -275,6 +276,7 @@ async def _open_servers(node: Node) -> AsyncIterator[None]:
             await nursery.start(node.jazz.serve, jazz)
             nursery.start_soon(node.dismiss_withdrawn)
             nursery.start_soon(node.report_frozen)
+            nursery.start_soon(report_stuck_forks, node.store.open_cores)
             nursery.start_soon(node.strangers.run)
             if node.compacting is not None:
                 nursery.start_soon(run_with_room, node.room, node.compacting.run)

@@ -27,6 +27,7 @@ from hypercore.errors import (
     RemoteProtocolError,
 )
 from node.auditing import verify_core, verify_store
+from node.stuck_forks import explain_stuck
 from node.verbs import (
     BeeCompact,
     BeeGet,
@@ -426,6 +427,7 @@ def _describe(core: Core) -> dict[str, object]:
         "is_frozen": info.is_frozen,
         "blocks_held": info.blocks_held,
         "peers": info.peers,
+        "trouble": None if core.stuck_fork is None else explain_stuck(core.key, core.stuck_fork),
     }
 
 

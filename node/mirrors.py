@@ -25,6 +25,7 @@ from hypercore.downloading import LIVE, Download
 from hypercore.errors import HypercoreError
 from node.mirror_file import MAX_MIRRORS, MirrorSpec, save_mirrors
 from node.notation import parse_address
+from node.stuck_forks import explain_stuck
 from node.verbs import AddMirror, ExitCode, ListMirrors, RemoveMirror, Result, VerbError
 from node.web.status import MirrorStatus
 from swarm.io.swarm import Swarm
@@ -252,6 +253,8 @@ def _describe(mirror: _Mirror) -> MirrorStatus:
     trouble = mirror.trouble
     if core is not None and core.is_frozen:
         trouble = "frozen: its writer signed two histories"
+    elif core is not None and (stuck := core.stuck_fork) is not None:
+        trouble = explain_stuck(core.key, stuck)
     elif core is not None and not trouble and held < wanted and core.replication.peers:
         missing = core.bitfield.first_unset(spec.start)
         if core.replication.nobody_has(missing):

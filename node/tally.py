@@ -80,6 +80,7 @@ class BlockTally:
                     contiguous_length=info.contiguous_length,
                     held=info.blocks_held,
                     is_frozen=info.is_frozen,
+                    is_stuck=core.stuck_fork is not None,
                 )
             )
         return tuple(

@@ -34,6 +34,20 @@ TURN_SECONDS = 2.0
 us on one step at a time. Slow peers lose nothing by it: a search that has begun goes on."""
 
 
+@dataclass(frozen=True, slots=True)
+class StuckFork:
+    """A later history that we cannot follow, since no peer shows where it parts from ours.
+
+    That is in blocks [start, stop). The peers have none of them, and we have some, which may be the
+    last copies: the owner has to say (with `Core.clear`) that these may go. It seems so for a
+    moment, too, while a peer has yet to say which blocks it has.
+    """
+
+    fork: int
+    start: int
+    stop: int
+
+
 @dataclass(slots=True)
 class _Pursuit:
     """How far one peer has led us."""
@@ -69,6 +83,15 @@ class ForkFollower:
     def is_asking(self) -> bool:
         """Whether some peer is leading us on."""
         return not all(pursuit.is_stuck for pursuit in self._pursuits.values())
+
+    @property
+    def stuck(self) -> StuckFork | None:
+        """What the first peer that cannot lead us on would lead us to."""
+        for pursuit in self._pursuits.values():
+            search = pursuit.search
+            if pursuit.is_stuck and search is not None and pursuit.ours is self._log.head:
+                return StuckFork(search.fork, search.wanted.start, search.wanted.stop)
+        return None
 
     def owns(self, peer: RemotePeer, request: InflightRequest) -> bool:
         pursuit = self._pursuits.get(peer)

@@ -18,6 +18,7 @@ from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
 from hypercore.replication.departures import Departure, Departures
 from hypercore.replication.extensions import ExtensionHandlers
+from hypercore.replication.forks import StuckFork
 from hypercore.replication.greetings import Greeting, Greetings
 from hypercore.replication.head_wait import HeadWait
 from hypercore.replication.heads import patience_with
@@ -172,6 +173,8 @@ class CoreReplication:
     def blocks_dropped(self, start: int, stop: int) -> None:
         """Blocks [start, stop) were cleared from the storage."""
         self._served.carry_out(self._replicator.blocks_dropped(start, stop))
+        if self.stuck_fork is not None:  # perhaps these were what kept us from following it
+            self._served.act(self._replicator.advance_heads(trio.current_time()))
 
     def freeze(self, proof: ForkProof) -> None:
         """Freeze the log with verified evidence that did not come from a peer; tell the peers."""
@@ -219,6 +222,11 @@ class CoreReplication:
             yield
         finally:
             self._served.act(expect(-1, trio.current_time()))
+
+    @property
+    def stuck_fork(self) -> StuckFork | None:
+        """The later history that cannot be followed without giving up blocks, if there is one."""
+        return self._replicator.heads.forks.stuck
 
     def nobody_has(self, index: int) -> bool:
         """Whether no connected peer can have the block, as far as they have said."""

@@ -24,6 +24,9 @@ class CoreStatus:
     is_frozen: bool = False
     """Whether its writer signed two histories: what is held is served, and nothing is added."""
 
+    is_stuck: bool = False
+    """Whether it cannot follow its writer to a later history; see `node.stuck_forks`."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockCounts:

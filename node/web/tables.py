@@ -80,10 +80,11 @@ def _share(used: int, limit: int | None) -> str:
 
 
 def core_row(core: CoreStatus) -> tuple[str, ...]:
+    condition = ", frozen" if core.is_frozen else ", stuck at a fork" if core.is_stuck else ""
     return (
         core.name or (f"of {core.member}" if core.member else "of us" if core.is_own else "-"),
         core.key[:12],
-        f"{core.held:,} of {core.length:,}" + (", frozen" if core.is_frozen else ""),
+        f"{core.held:,} of {core.length:,}{condition}",
         format_size(core.byte_length),
     )
 

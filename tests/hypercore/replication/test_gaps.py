@@ -10,6 +10,7 @@ import trio.testing
 from hypercore import Core, Corestore, Snapshot, open_corestore
 from hypercore.crypto import KeyPair
 from hypercore.manifest import Manifest
+from hypercore.replication.forks import StuckFork
 from hypercore.replication.messages import HaveBits, MessageType, Sync, Want
 from tests.support.claimed_lengths import claimed_around
 from tests.support.memory_log import MemoryLog
@@ -161,3 +162,30 @@ async def test_a_read_goes_on_of_a_block_that_is_in_both_histories() -> None:
                 await trio.testing.wait_all_tasks_blocked()
         assert read == [b"old 9"] * 2
         assert copy.head == core.head
+
+
+async def test_who_alone_has_blocks_where_two_histories_part_is_told_and_goes_on_without_them() -> (
+    None
+):
+    """They may be the last copies: they are not given up unasked, which nobody could see."""
+    async with log_and_copy() as (_, core, copy):
+        await core.append([b"old %d" % index for index in range(17)])
+        async with replicating(core, copy):
+            await copy.wait_length(17)
+            await copy.get(9)
+        await core.truncate(13)
+        await core.append([b"new"] * 4)
+        await core.clear(8, 16)
+        async with replicating(core, copy):
+            await trio.testing.wait_all_tasks_blocked()
+            assert copy.head != core.head
+            assert copy.stuck_fork == StuckFork(fork=1, start=8, stop=16)
+            await copy.clear(0, 8)
+            await trio.testing.wait_all_tasks_blocked()
+            assert copy.stuck_fork == StuckFork(fork=1, start=8, stop=16)
+            assert await copy.get(9, wait=False) == b"old 9"
+            await copy.clear(8, 16)
+            await trio.testing.wait_all_tasks_blocked()
+            assert copy.head == core.head
+            assert copy.replication.stuck_fork is None
+            assert await copy.get(16) == b"new"
