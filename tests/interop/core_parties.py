@@ -128,6 +128,7 @@ class Party(Protocol):
     async def send_extension(self, name: str, text: str) -> None: ...
     async def extension_texts(self, count: int) -> list[str]: ...
     async def downloaded(self) -> int: ...
+    async def forgotten(self) -> list[int]: ...
     async def reopen(self) -> None: ...
 
 
@@ -250,6 +251,11 @@ class JavaScriptParty:
     async def downloaded(self) -> int:
         await self._take_events()
         return sum(event.startswith(("download ", "pushed ")) for event in self.events)
+
+    async def forgotten(self) -> list[int]:
+        """Blocks that it will not ask for again, in the belief that they are on their way."""
+        blocks: list[int] = (await self("forgotten"))["blocks"]
+        return blocks
 
     async def reopen(self) -> None:
         await self("reopen")
@@ -388,6 +394,9 @@ class OurParty:
 
     async def downloaded(self) -> int:
         return self.core.statistics().replication.total.blocks_received
+
+    async def forgotten(self) -> list[int]:
+        return []
 
     async def reopen(self) -> None:
         await self.core.close()

@@ -124,6 +124,15 @@ class Session {
     }
   }
 
+  // Blocks that it believes to be on their way though no request for them is open: a block of a
+  // later history that comes before the core has gone over to that is dropped, and not asked again.
+  async forgotten({ id }) {
+    const { _blocks, _inflight } = this.cores.get(id).replicator
+    const open = new Set(_inflight)
+    const waiting = [..._blocks].filter((block) => block.inflight.some((request) => !open.has(request)))
+    return { blocks: waiting.map((block) => block.index) }
+  }
+
   async stats({ id }) {
     return { stats: named(this.cores.get(id).replicator.stats) }
   }

@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from functools import partial
 from itertools import combinations
 
@@ -26,15 +27,39 @@ AGREEMENT_SECONDS = 10.0
 SILENCE_SECONDS = 0.15
 
 
+class Check(Enum):
+    """What must be true in the end."""
+
+    END = auto()
+    HEADS = auto()
+    BLOCKS = auto()
+    FIGURES = auto()
+    SILENCE = auto()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A party that failed a check; None where nobody can be named."""
+
+    check: Check
+    party: int | None
+    text: str
+    is_originals: bool = False
+    """The party is JavaScript, and what it tells of itself shows that the fault is its own."""
+
+
 @dataclass
 class Outcome:
     """How a life went."""
 
     seed: int
     kinds: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
     verdict: str = "good"
+    repetitions: list[str] = field(default_factory=list)
+    """What came of the same life when it was lived again."""
+
     is_cut_off: bool = False
     """It came to no end: JavaScript's process may be busy for ever."""
 
@@ -75,9 +100,9 @@ class Life:
     def _say(self, *words: object) -> None:
         self._outcome.trace.append(" ".join(map(str, words)))
 
-    def _blame(self, number: int, fault: str) -> None:
+    def _blame(self, check: Check, number: int, text: str, *, is_originals: bool = False) -> None:
         name = f"party {number} ({self._outcome.kinds[number]})"
-        self._outcome.faults.append(f"{name} {fault}")
+        self._outcome.faults.append(Fault(check, number, f"{name} {text}", is_originals))
 
     async def run(self) -> None:
         self._say("kinds", *self._outcome.kinds)
@@ -183,7 +208,7 @@ class Life:
         async def get() -> None:
             block = await self._parties[number].get(index)
             if block not in self._ever.get(index, ()):
-                self._blame(number, f"got {block!r} as block {index}")
+                self._blame(Check.BLOCKS, number, f"got {block!r} as block {index}")
 
         self._start(f"get {number} {index}", get)
 
@@ -218,7 +243,7 @@ class Life:
     async def _check_heads(self) -> None:
         writer = await self._parties[0].figures()
         if writer["length"] != len(self._blocks):
-            self._blame(0, f"has {writer['length']} blocks of {len(self._blocks)}")
+            self._blame(Check.HEADS, 0, f"has {writer['length']} blocks of {len(self._blocks)}")
         for number, party in enumerate(self._parties):
             with trio.move_on_after(AGREEMENT_SECONDS):
                 await party.until("fork", exactly=writer["fork"])
@@ -226,7 +251,9 @@ class Life:
                 continue
             here = await party.figures()
             told = f"{here['length']} blocks of fork {here['fork']}"
-            self._blame(number, f"stays at {told}, not {len(self._blocks)} of {writer['fork']}")
+            self._blame(
+                Check.HEADS, number, f"stays at {told}, not {len(self._blocks)} of {writer['fork']}"
+            )
 
     async def _check_blocks(self) -> None:
         held = set[int]().union(*[await one.held(len(self._blocks)) for one in self._parties])
@@ -242,10 +269,14 @@ class Life:
                 for index in sorted(held):
                     block = await party.get(index)
                     if block != self._blocks[index]:
-                        self._blame(number, f"has {block!r} as block {index}")
+                        self._blame(Check.BLOCKS, number, f"has {block!r} as block {index}")
                     got += 1
             if scope.cancelled_caught:
-                self._blame(number, f"has got {got} of the {len(held)} blocks that are held")
+                forgotten = await party.forgotten()
+                text = f"has got {got} of the {len(held)} blocks that are held"
+                if forgotten:
+                    text += f", and believes that {forgotten} are on their way"
+                self._blame(Check.BLOCKS, number, text, is_originals=bool(forgotten))
         contiguous = next((i for i in range(length) if i not in held), length)
         if not self._outcome.faults:
             for number in range(len(self._parties)):
@@ -269,7 +300,7 @@ class Life:
             expected["remote_contiguous"] = contiguous
         for name, value in expected.items():
             if here[name] != value:
-                self._blame(number, f"has a {name} of {here[name]}, not {value}")
+                self._blame(Check.FIGURES, number, f"has a {name} of {here[name]}, not {value}")
 
     async def _wires(self) -> list[dict[str, int]]:
         figures = [await party.figures() for party in self._parties]
@@ -284,7 +315,7 @@ class Life:
             return
         for number, (one, two) in enumerate(zip(before, after, strict=True)):
             if said := {name: two[name] - one[name] for name in one if two[name] != one[name]}:
-                self._blame(number, f"is not silent: {said}")
+                self._blame(Check.SILENCE, number, f"is not silent: {said}")
 
 
 async def live(port: int, seed: int, only: str | None = None) -> Outcome:
@@ -295,6 +326,6 @@ async def live(port: int, seed: int, only: str | None = None) -> Outcome:
             async with open_world(port) as world:
                 await Life(world, outcome, only).run()
     except (trio.TooSlowError, HypercoreError, AssertionError, OSError, ExceptionGroup) as error:
-        outcome.faults.append(f"came to no end: {error!r}")
+        outcome.faults.append(Fault(Check.END, None, f"came to no end: {error!r}"))
         outcome.is_cut_off = True
     return outcome

@@ -3,8 +3,10 @@
     python -m tests.interop.replication_campaign --seeds 100 --start 0
 
 The originals fail some lives among themselves. So one that fails is lived again by JavaScript
-alone, and by ours alone. It counts as ours when it fails again with both kinds, or with ours
-alone, and never with JavaScript alone. `--seed N` lives one once and tells what happens.
+alone, and by ours alone. It counts as the originals' when the same parties fail the same checks
+with JavaScript alone, or a party of JavaScript shows that the fault is its own. Otherwise it counts
+as ours if it fails again with both kinds, or with ours alone. `--seed N` lives one once and tells
+what happens.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Self
 import trio
 
 from tests.interop.core_parties import JS, OURS, run_javascript
-from tests.interop.random_life import Outcome, live
+from tests.interop.random_life import Check, Outcome, live
 
 COMMAND = "python -m tests.interop.replication_campaign"
 REPETITIONS = 3
@@ -54,23 +56,29 @@ class Campaign:
         """Live a seed; if it fails, find out whose fault that is."""
         outcome = self.live(seed)
         if outcome.faults:
-            by_originals = self._failed_again(seed, JS)
-            by_both = None if by_originals else self._failed_again(seed, None)
-            by_ours = self._failed_again(seed, OURS, 1)
-            outcome.verdict = (
-                "the originals'" if by_originals else "ours" if by_both or by_ours else "chance"
-            )
-            for name, other in ("JavaScript", by_originals), ("ours", by_ours):
-                told = "; ".join(other.faults) if other else "no fault"
-                outcome.faults.append(f"{name} alone: {told}")
+            outcome.verdict = self._whose(outcome)
         self.verdicts[outcome.verdict] += 1
         return outcome
 
-    def _failed_again(
-        self, seed: int, only: str | None, times: int = REPETITIONS
-    ) -> Outcome | None:
-        lives = (self.live(seed, only) for _ in range(times))
-        return next((outcome for outcome in lives if outcome.faults), None)
+    def _whose(self, outcome: Outcome) -> str:
+        left = unexplained(outcome)
+        for _ in range(REPETITIONS):
+            if not left:
+                return "the originals'"
+            alone = self._live_again(outcome, JS)
+            left -= {(fault.check, fault.party) for fault in alone.faults}
+        if not left:
+            return "the originals'"
+        fails = bool(self._live_again(outcome, OURS).faults)
+        again = (self._live_again(outcome, None) for _ in range(REPETITIONS))
+        return "ours" if fails or any(map(unexplained, again)) else "chance"
+
+    def _live_again(self, outcome: Outcome, only: str | None) -> Outcome:
+        again = self.live(outcome.seed, only)
+        told = "; ".join(fault.text for fault in again.faults) or "no fault"
+        name = "again" if only is None else f"{only} alone"
+        outcome.repetitions.append(f"{name}: {told}")
+        return again
 
 
 def main() -> None:
@@ -82,17 +90,23 @@ def main() -> None:
     with Campaign() as campaign:
         if options.seed is not None:
             outcome = campaign.live(options.seed)
-            _tell(outcome.trace + outcome.faults)
+            _tell(outcome.trace + [fault.text for fault in outcome.faults])
             sys.exit(bool(outcome.faults))
         for seed in range(options.start, options.start + options.seeds):
             outcome = campaign.judge(seed)
             if outcome.faults:
                 kinds = " ".join(outcome.kinds)
                 _tell([f"seed {seed} ({kinds}): {outcome.verdict}"])
-                _tell(f"  {fault}" for fault in outcome.faults)
+                texts = [fault.text for fault in outcome.faults]
+                _tell(f"  {text}" for text in texts + outcome.repetitions)
     verdicts = ", ".join(f"{count} {name}" for name, count in campaign.verdicts.most_common())
     _tell([f"{options.seeds} seeds from {options.start}: {verdicts}"])
     sys.exit(bool(campaign.verdicts["ours"]))
+
+
+def unexplained(outcome: Outcome) -> set[tuple[Check, int | None]]:
+    """Which checks which parties failed, but for those whose own fault it is for certain."""
+    return {(fault.check, fault.party) for fault in outcome.faults if not fault.is_originals}
 
 
 def _tell(lines: Iterable[str]) -> None:
