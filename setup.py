@@ -85,6 +85,7 @@ REPLICATION = [
     "hypercore/replication/accepted.py",
     "hypercore/replication/announcements.py",
     "hypercore/replication/arrivals.py",
+    "hypercore/replication/beyond_end.py",
     "hypercore/replication/block_messages.py",
     "hypercore/replication/block_requests.py",
     "hypercore/replication/conflicts.py",

@@ -13,7 +13,8 @@
 | `session`, `served_peers`, `served_peer`        | its tasks: a core, its peers, one peer   |
 | `arrivals`, `departures`, `resting`, `refusals` | peers that come, go, rest or are refused |
 | `greetings`, `early_data`                       | the first words                          |
-| `remote`, `newcomers`, `activity`               | what is known of a peer                  |
+| `remote`, `beyond_end`                          | what is known of a peer                  |
+| `newcomers`, `activity`                         | peers that are new; is the core in use?  |
 | `reception`, `effort`                           | taking its messages; what they may cost  |
 | `demand`, `wanted_blocks`, `prefetched`         | which blocks are wanted here             |
 | `downloads`, `block_requests`, `inflight`       | asking for them                          |

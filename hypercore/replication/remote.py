@@ -13,6 +13,7 @@ from hypercore.block_sets import blocks_from, first_of
 from hypercore.encoding import MAX_UINT
 from hypercore.errors import RemoteProtocolError
 from hypercore.log import Head
+from hypercore.replication.beyond_end import BeyondEnd
 from hypercore.replication.expected import PATIENCE_SECONDS, ExpectedPushes
 from hypercore.replication.hotswap import Speed
 from hypercore.replication.inflight import Inflight, InflightRequest
@@ -113,14 +114,13 @@ class RemotePeer:
 
         self.sent_wants = SentWants()
         self.received_wants = ReceivedWants()
+        self._beyond = BeyondEnd(self.sent_wants)
         self.outbox: list[tuple[int, bytes]] = []
         self.last_extension_sent = self.last_extension_received = ""
         self.is_gone = False
         self._contiguous = 0
         self._others = BitMap64()
         self._lacks = BitMap64()
-        self._ahead = range(0)
-        """The last run that it announced beyond our end; earlier ones are not remembered."""
 
     def truncating(self, length: int) -> None:
         """Our log is about to be cut to that length."""
@@ -159,11 +159,11 @@ class RemotePeer:
         end = min(start + message.length, MAX_UINT)
         known = min(length, MAX_TRACKED)
         if message.drop:
-            self._forget_ahead(start, end)
+            self._beyond.drop(start, end)
             if start < self._contiguous:
                 self._keep(end, min(self._contiguous, known))
                 if max(end, known) < self._contiguous:
-                    self._note_ahead(max(end, known), self._contiguous)
+                    self._note_beyond(max(end, known), self._contiguous)
                 self._contiguous = start
             if start < min(end, known):
                 self.sent_wants.note_told(start, min(end, known))
@@ -178,31 +178,18 @@ class RemotePeer:
                 self._others.add_range(start, min(end, known))
                 self._lacks.remove_range(start, min(end, known))
             if end > known:
-                self._note_ahead(max(start, known), end)
+                self._note_beyond(max(start, known), end)
 
-    def _note_ahead(self, start: int, stop: int) -> None:
-        before = self._ahead
-        if before.start <= start <= before.stop:
-            start, stop = before.start, max(stop, before.stop)
-        else:
-            self.sent_wants.note_cut_short(before.start, before.stop)
-        self._ahead = range(start, stop)
-        self._lacks.remove_range(start, min(stop, MAX_TRACKED))
-
-    def _forget_ahead(self, start: int, stop: int) -> None:
-        ahead = self._ahead
-        if start < ahead.stop and ahead.start < stop:
-            if ahead.start < start or stop < ahead.stop:
-                self.sent_wants.note_cut_short(ahead.start, ahead.stop)
-            self._ahead = range(0)
+    def _note_beyond(self, start: int, stop: int) -> None:
+        self._beyond.note(start, stop)
+        run = self._beyond.run
+        self._lacks.remove_range(run.start, min(run.stop, MAX_TRACKED))
 
     def reached(self, length: int) -> None:
         """Our log has `length` blocks now."""
-        self.sent_wants.forget_cut_short()
-        start, stop = self._ahead.start, min(self._ahead.stop, length, MAX_TRACKED)
-        if start < stop:
-            self._others.add_range(start, stop)
-            self._ahead = self._ahead[stop - start :]
+        run = self._beyond.reached(min(length, MAX_TRACKED))
+        if run:
+            self._others.add_range(run.start, run.stop)
 
     def receive_bits(self, message: HaveBits, length: int) -> None:
         """Take over a bitfield: for the blocks it covers it is the whole truth."""
@@ -214,16 +201,16 @@ class RemotePeer:
         ahead = _only_run(bits, max(0, stop - start))
         if start >= stop:
             if ahead is not None:
-                self.sent_wants.note_cut_short(start, start + len(bits))
+                self._beyond.forgot(start, start + len(bits))
             if bits:
                 self._contiguous = min(self._contiguous, start)
-                self._forget_ahead(start, start + len(bits))
+                self._beyond.drop(start, start + len(bits))
             return
-        self._forget_ahead(start, start + len(bits))
+        self._beyond.drop(start, start + len(bits))
         if ahead:
-            self._note_ahead(start + ahead.start, start + ahead.stop)
+            self._note_beyond(start + ahead.start, start + ahead.stop)
         elif ahead is not None:
-            self.sent_wants.note_cut_short(stop, start + len(bits))
+            self._beyond.forgot(stop, start + len(bits))
         del bits[stop - start :]
         if start < self._contiguous:
             self._keep(stop, min(self._contiguous, known))
@@ -247,7 +234,7 @@ class RemotePeer:
     def offers(self, index: int) -> bool:
         if index in self._lacks:
             return False
-        return index < self._contiguous or index in self._others or index in self._ahead
+        return index < self._contiguous or index in self._others or index in self._beyond.run
 
     def next_offered(self, index: int) -> int | None:
         """The first block from `index` on that the peer has, of those that `offered` counts."""
@@ -282,7 +269,8 @@ class RemotePeer:
         start = max(start, self._contiguous)
         if start >= stop or self._others.contains_range(start, stop):
             return True
-        return self._ahead.start <= start and stop <= self._ahead.stop
+        run = self._beyond.run
+        return run.start <= start and stop <= run.stop
 
     def may_have(self, index: int) -> bool:
         """Whether asking it for the block could help, now or after a want."""

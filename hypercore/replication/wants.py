@@ -30,8 +30,6 @@ class SentWants:
     def __init__(self) -> None:
         self._windows: dict[int, None] = {}
         self._told = BitMap64()
-        self._cut_short: set[int] = set()
-        """Windows of which the peer told what it has beyond our end, which was not kept."""
 
     def want(self, index: int) -> list[tuple[int, bytes]]:
         """The messages that ask about the window of block `index`; none if it was asked before."""
@@ -57,18 +55,12 @@ class SentWants:
         """Ask about the window of this block again when it is needed again."""
         self._windows.pop(index // WINDOW_BLOCKS, None)
 
-    def note_cut_short(self, start: int, stop: int) -> None:
-        """What the peer has of blocks [start, stop) was told too early to be remembered."""
+    def windows(self, start: int, stop: int) -> list[int]:
+        """The first blocks of the windows asked about in which some of [start, stop) are."""
         if start >= stop:
-            return
+            return []
         first, end = start // WINDOW_BLOCKS, -(-stop // WINDOW_BLOCKS)
-        self._cut_short.update(window for window in self._windows if first <= window < end)
-
-    def forget_cut_short(self) -> None:
-        """Our end has moved: ask about those windows again when they are needed."""
-        for window in self._cut_short:
-            self._windows.pop(window, None)
-        self._cut_short.clear()
+        return [window * WINDOW_BLOCKS for window in self._windows if first <= window < end]
 
     def note_told(self, start: int, stop: int) -> None:
         """The peer has said which of blocks [start, stop) it has."""
