@@ -335,6 +335,7 @@ class OurParty:
             "contiguous": core.contiguous_length,
             "remote_contiguous": core.remote_contiguous_length,
             "has_manifest": core.manifest is not None,
+            "asked_too_little": 0,
             "peer_count": len(replication.peers),
             "hotswaps": total.hotswaps,
             "invalid_data": total.invalid_data,

@@ -25,6 +25,7 @@ class Session {
     this.downloads = new Map()
     this.events = new Map()
     this.extensions = new Map()
+    this.askedTooLittle = new Map()
   }
 
   async open({ id, key, options = {} }) {
@@ -34,7 +35,10 @@ class Session {
     await core.ready()
     const events = this.events.get(id) || []
     this.events.set(id, events)
-    core.on('verification-error', (error) => events.push('verification ' + error.code))
+    core.on('verification-error', (error, request, answer) => {
+      events.push('verification ' + error.code)
+      if (hasAskedTooLittle(error, request, answer)) this.askedTooLittle.set(id, this.asked(id) + 1)
+    })
     core.on('upload', (index) => events.push('upload ' + index))
     core.on('download', (index, size, peer, request) => events.push((request ? 'download ' : 'pushed ') + index))
     core.on('manifest', () => events.push('manifest'))
@@ -105,8 +109,13 @@ class Session {
       fork: core.fork,
       contiguous: core.contiguousLength,
       remote_contiguous: core.remoteContiguousLength,
-      has_manifest: core.manifest !== null
+      has_manifest: core.manifest !== null,
+      asked_too_little: this.asked(id)
     }
+  }
+
+  asked(id) {
+    return this.askedTooLittle.get(id) || 0
   }
 
   async peers({ id }) {
@@ -342,6 +351,13 @@ class Session {
   remove() {
     fs.rmSync(this.directory, { recursive: true, force: true, maxRetries: 10 })
   }
+}
+
+// Whether an answer that could not be verified was as long as the request had it: the node that it
+// leads to was here, or was thought to be, when it was asked for, and is not any more.
+function hasAskedTooLittle(error, request, answer) {
+  return error.code === 'INVALID_OPERATION' && request !== null && request.block !== null &&
+    answer.block !== null && answer.block.nodes.length >= request.block.nodes
 }
 
 function named(stats) {
