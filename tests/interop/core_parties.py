@@ -128,7 +128,7 @@ class Party(Protocol):
     async def send_extension(self, name: str, text: str) -> None: ...
     async def extension_texts(self, count: int) -> list[str]: ...
     async def downloaded(self) -> int: ...
-    async def forgotten(self) -> list[int]: ...
+    async def own_fault(self, *, lacks_blocks: bool) -> str: ...
     async def reopen(self) -> None: ...
 
 
@@ -252,10 +252,15 @@ class JavaScriptParty:
         await self._take_events()
         return sum(event.startswith(("download ", "pushed ")) for event in self.events)
 
-    async def forgotten(self) -> list[int]:
-        """Blocks that it will not ask for again, in the belief that they are on their way."""
-        blocks: list[int] = (await self("forgotten"))["blocks"]
-        return blocks
+    async def own_fault(self, *, lacks_blocks: bool) -> str:
+        """Why it does not get blocks, or another head, if it alone is to blame; else nothing."""
+        forgotten = (await self("forgotten"))["blocks"]
+        if lacks_blocks and forgotten:
+            return f"believes that {forgotten} are on their way"
+        is_paused = any(peer["is_paused"] for peer in await self.peers())
+        if is_paused and (await self.figures())["asked_too_little"]:
+            return "asks a peer for nothing more since it had asked it for too little"
+        return ""
 
     async def reopen(self) -> None:
         await self("reopen")
@@ -396,8 +401,8 @@ class OurParty:
     async def downloaded(self) -> int:
         return self.core.statistics().replication.total.blocks_received
 
-    async def forgotten(self) -> list[int]:
-        return []
+    async def own_fault(self, *, lacks_blocks: bool) -> str:
+        return ""
 
     async def reopen(self) -> None:
         await self.core.close()

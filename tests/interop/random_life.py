@@ -104,6 +104,15 @@ class Life:
         name = f"party {number} ({self._outcome.kinds[number]})"
         self._outcome.faults.append(Fault(check, number, f"{name} {text}", is_originals))
 
+    async def _blame_stuck(self, check: Check, number: int, text: str) -> None:
+        own_fault = await self._parties[number].own_fault(lacks_blocks=check is Check.BLOCKS)
+        self._blame(
+            check,
+            number,
+            f"{text}; it {own_fault}" if own_fault else text,
+            is_originals=bool(own_fault),
+        )
+
     async def run(self) -> None:
         self._say("kinds", *self._outcome.kinds)
         for kind in self._outcome.kinds:
@@ -251,9 +260,8 @@ class Life:
                 continue
             here = await party.figures()
             told = f"{here['length']} blocks of fork {here['fork']}"
-            self._blame(
-                Check.HEADS, number, f"stays at {told}, not {len(self._blocks)} of {writer['fork']}"
-            )
+            told += f", not {len(self._blocks)} of {writer['fork']}"
+            await self._blame_stuck(Check.HEADS, number, f"stays at {told}")
 
     async def _check_blocks(self) -> None:
         held = set[int]().union(*[await one.held(len(self._blocks)) for one in self._parties])
@@ -272,11 +280,8 @@ class Life:
                         self._blame(Check.BLOCKS, number, f"has {block!r} as block {index}")
                     got += 1
             if scope.cancelled_caught:
-                forgotten = await party.forgotten()
                 text = f"has got {got} of the {len(held)} blocks that are held"
-                if forgotten:
-                    text += f", and believes that {forgotten} are on their way"
-                self._blame(Check.BLOCKS, number, text, is_originals=bool(forgotten))
+                await self._blame_stuck(Check.BLOCKS, number, text)
         contiguous = next((i for i in range(length) if i not in held), length)
         if not self._outcome.faults:
             for number in range(len(self._parties)):
