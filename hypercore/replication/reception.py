@@ -121,6 +121,7 @@ class Reception:
 
     def _receive_sync(self, peer: RemotePeer, sync: Sync, now: float) -> Output | None:
         before, peer.sync = peer.sync, sync
+        peer.uploads.peer_came_to(sync.fork, sync.length)
         if not sync.allow_push:
             peer.uploads.forget_pushes()
         if before is not None and before.fork != sync.fork:

@@ -12,7 +12,7 @@ from typing import Protocol
 from pyroaring import BitMap64
 
 from hypercore.bitfield import Bitfield
-from hypercore.encoding import uint_at
+from hypercore.encoding import MAX_UINT, uint_at
 from hypercore.errors import RemoteProtocolError
 from hypercore.log import Head
 from hypercore.manifest import Manifest, Prologue
@@ -49,9 +49,22 @@ MAX_INVALID_REQUESTS = 64
 MAX_READ_BLOCKS = 256
 """Blocks read in one go while answering."""
 
+MAX_PREMATURE = 8
+"""Requests of one peer for blocks of a history that it has yet to come to, which wait until it has.
+
+JavaScript asks like that for a list of blocks. What comes before it has gone over it drops, and
+waits for it for ever; what comes after that it takes for invalid, since it counted the path in its
+old history, and it asks the sender for nothing more. Our readers ask a little before they say that
+they have come over, which is when their disk has it. More are answered at once: with its whole
+window (of 16 at least) taken by these a peer could not ask its way to the new history.
+"""
+
 _Message = tuple[int, bytes]
 _BlockOnly = tuple[int, int, int]
 """fork, index, levels: a request for a block alone, as nearly all are, without its objects."""
+
+_WHOLE_PATH = -1
+"""For levels: up to the root that the peer has."""
 
 
 class TooManyRequests(RemoteProtocolError):
@@ -82,6 +95,9 @@ class Uploads:
         self._counters = counters
         self._requests: dict[int, Request | _BlockOnly] = {}
         self._urgent: dict[int, Request | _BlockOnly] = {}
+        self._premature: dict[int, _BlockOnly] = {}
+        self._peer_fork = MAX_UINT
+        self._peer_length = 0
         self.proven_length = 0
         """The length that answers (and pushes) on this channel have proven to the peer."""
 
@@ -108,24 +124,54 @@ class Uploads:
         requests = self._requests
         if self._urgent:
             self._urgent.pop(uint_at(payload, 1)[0], None)
+        if self._premature:
+            self._premature.pop(uint_at(payload, 1)[0], None)
         if payload[:1] == b"\x01":
             request_id, offset = uint_at(payload, 1)
             fork, offset = uint_at(payload, offset)
             index, offset = uint_at(payload, offset)
             levels, _ = uint_at(payload, offset)
             requests.pop(request_id, None)
-            requests[request_id] = (fork, index, levels)
+            if fork > self._peer_fork and len(self._premature) < MAX_PREMATURE:
+                self._premature[request_id] = (fork, index, _WHOLE_PATH)
+            else:
+                requests[request_id] = (fork, index, levels)
         else:
             request = Request.decode(payload)
             requests.pop(request.id, None)
-            queue = self._urgent if request.priority else requests
-            queue[request.id] = request
+            block = self._premature_block(request)
+            if block is not None and len(self._premature) < MAX_PREMATURE:
+                self._premature[request.id] = (request.proof.fork, block.index, _WHOLE_PATH)
+            else:
+                queue = self._urgent if request.priority else requests
+                queue[request.id] = request
         if len(requests) + len(self._urgent) > MAX_WAITING:
             raise TooManyRequests(f"more than {MAX_WAITING} requests wait for an answer")
         if self._invalid_requests > MAX_INVALID_REQUESTS:
             raise TooManyRequests(f"more than {MAX_INVALID_REQUESTS} requests without an answer")
 
+    def _premature_block(self, request: Request) -> BlockRequest | None:
+        """What it is for, if that is a block alone, of a later history than the peer has."""
+        wanted = request.proof
+        others = wanted.upgrade, wanted.hash, wanted.seek
+        if wanted.fork <= self._peer_fork or any(others) or request.manifest:
+            return None
+        return wanted.block
+
+    def peer_came_to(self, fork: int, length: int) -> None:
+        """The peer says that it has so long a log, of that history."""
+        self._peer_length = length
+        if fork != self._peer_fork:
+            self._peer_fork = fork
+            self._release_premature()
+
+    def _release_premature(self) -> None:
+        """Have them answered, with whole paths: what the peer asked for may be too little now."""
+        self._requests.update(self._premature)
+        self._premature.clear()
+
     def cancel(self, request_id: int) -> None:
+        self._premature.pop(request_id, None)
         self._requests.pop(request_id, None)
         self._urgent.pop(request_id, None)
 
@@ -138,6 +184,7 @@ class Uploads:
     def clear(self) -> None:
         self._requests.clear()
         self._urgent.clear()
+        self._premature.clear()
         self.wants.clear()
 
     def take(self, max_bytes: int, head: Head) -> list[_Message]:
@@ -205,6 +252,9 @@ class Uploads:
                 if value is None or fork != head.fork:
                     answers[request_id] = self._not_here(request_id, fork, head)
                 else:
+                    if levels == _WHOLE_PATH:
+                        end = min(self._peer_length, head.length)
+                        levels = levels_below_root(index, end if index < end else head.length)
                     messages.append(BlockMessage(request_id, index, levels, value))
         payloads = encode_block_messages(self._source, head, messages)
         counters = self._counters
@@ -280,6 +330,7 @@ class Uploads:
     def history_changed(self) -> None:
         """What went out on this channel was of another history, and proves nothing of this one."""
         self.sent.clear()
+        self._release_premature()
         self.wants.begin_anew()
         self._passed_length = -1
         self.forget_pushes()
