@@ -149,6 +149,6 @@ def extensions() -> list[Extension]:
 if os.environ.get("BEEMESH_COMPILE") != "1":
     setup()
 elif {"build_ext", "bdist_wheel"} & set(sys.argv):
-    setup(ext_modules=extensions())
+    setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count()}})
 else:  # pip asks for what is needed, and for names, before it builds
     setup(setup_requires=requires())
