@@ -61,7 +61,11 @@ from node.verbs import (
 from node.web.metrics import CONTENT_TYPE, build_registry, render_metrics
 from node.web.page import render_door, render_status
 from node.web.status import NodeStatus, PeerStatus
+from swarm.io.crowd import Crowd, Place
 from swarm.io.tasks import open_background_nursery
+
+MOST_UNKNOWN = 100
+"""Connections of which none has shown the token: each takes one of the node's open files."""
 
 _HTTP_STATUS = {
     ExitCode.USAGE: 400,
@@ -71,6 +75,7 @@ _HTTP_STATUS = {
 }
 _log = structlog.get_logger(__name__)
 
+_PLACE = "place"
 _PROBES = frozenset({"/livez", "/readyz", "/health"})
 _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -115,12 +120,15 @@ async def serve_admin(
     # starlette's ASGI types are wider than hypercorn's
     app = ASGIWrapper(build_app(target, token, host_names))  # type: ignore[arg-type]  # as above
     context = WorkerContext(None)
+    unknown = Crowd(MOST_UNKNOWN)
 
     async def serve_connection(stream: trio.SocketStream) -> None:
         # Not `hypercorn.trio.serve`: what a client sends makes it fail (frames of a WebSocket that
         # was not granted do), and there one connection takes all others along, and the node.
         try:
-            await TCPServer(app, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]  # no TLS
+            with unknown.place(stream.socket.getpeername()[0]) as place:
+                state = ConnectionState({_PLACE: place})
+                await TCPServer(app, config, context, state, stream)  # type: ignore[arg-type]  # no TLS
         except* Exception as group:  # noqa: BLE001  # whatever it is, it is this connection's
             _log.info("admin connection failed", reason=causes(group))
 
@@ -215,6 +223,7 @@ class Guard:
         elif not self._has_token(request):
             await _refuse(request)(scope, receive, _with_security_headers(send))
         else:
+            _leave_crowd(scope)
             await _while_read(self._app, scope, receive, _with_security_headers(send))
 
     def _has_token(self, request: Request) -> bool:
@@ -229,6 +238,13 @@ class Guard:
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), self._token.encode())
+
+
+def _leave_crowd(scope: Scope) -> None:
+    """A connection that has shown the token makes room for nobody."""
+    place = scope.get("state", {}).get(_PLACE)
+    if isinstance(place, Place):
+        place.leave()
 
 
 async def _while_read(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
