@@ -42,6 +42,7 @@ from node.notation import format_address
 from node.web.socket_outbox import SocketOutbox
 from node.web.tcp import CLOSE_SECONDS, answer_head, keep_alive, refuse
 from node.web.text_frames import TextFrames
+from swarm.io.crowd import Crowd
 
 RECEIVE_BYTES = 64 * 1024
 OUTBOX_BYTES = 128 * 1024  # JavaScript's sender queues above 100,000
@@ -115,6 +116,9 @@ class JazzServer:
         self._handler = handler
         self._accepted = self._refused = self._unauthorized = 0
         self._connections: Counter[str] = Counter()
+        self._newcomers = Crowd(max(1, self.limits.max_connections * 3 // 4))
+        """Those whose request has not come yet: they leave room for who has something to ask."""
+
         self._forwarded: Counter[str] = Counter()
         """Connections that came through a proxy, by the address behind it."""
         self._admitted: set[JazzSocket] = set()
@@ -197,7 +201,10 @@ class JazzServer:
             await trio.aclose_forcefully(stream)
 
     async def _serve_client(self, client: JazzSocket) -> None:
-        with trio.move_on_after(self.limits.handshake_seconds):
+        with (
+            self._newcomers.place(client.host),
+            trio.move_on_after(self.limits.handshake_seconds),
+        ):
             await client.accept()
         if not client.is_open:
             return

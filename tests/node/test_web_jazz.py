@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
@@ -332,6 +332,21 @@ async def test_limits_of_connections() -> None:
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert answer.endswith(b"too many connections\n")
         assert server.statistics().refused == 1
+
+
+async def test_those_who_never_ask_leave_room_for_others() -> None:
+    """They had the door for themselves, for as long as a request may take."""
+    limits = JazzLimits(max_connections=4, handshake_seconds=3600)
+    async with open_server(limits=limits) as (server, port), AsyncExitStack() as stack:
+        for _ in range(6):
+            silent = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
+            await silent.send_all(b"GET / HT")
+        async with open_websocket(port) as client:
+            await client.send("hello")
+            assert await client.receive() == "hello"
+        healthy = await http(port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert healthy.startswith(b"HTTP/1.1 200 ")
+        assert server.statistics().refused == 0
 
 
 async def test_one_who_never_asks_is_dropped() -> None:
