@@ -209,7 +209,8 @@ async def test_the_page_takes_the_token_once_and_then_a_cookie(tmp_path: Path) -
         status, headers, page = await ask(host, "/", cookie)
         assert status == 200
         assert "script" not in page
-        assert "default-src 'none'" in headers["content-security-policy"]
+        policy = headers["content-security-policy"].split("; ")
+        assert {"default-src 'none'", "frame-ancestors 'none'", "form-action 'self'"} <= {*policy}
         assert "&lt;b&gt;hive&lt;/b&gt;" in page
         assert (await ask(host, "/api/v1/status", cookie))[0] == 401
 
