@@ -201,10 +201,12 @@ def _prepare(config: Config) -> _Prepared:
         )
     passphrase = read_passphrase()
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    open_identity = load_or_create_identity if stored is None else load_member_identity
+    book = load_book(config.members_path) if config.has_mesh else MemberBook()
+    is_known = stored is not None or any(book)
+    open_identity = load_member_identity if is_known else load_or_create_identity
     identity = open_identity(config.key_path, passphrase)
     if not config.has_mesh:
-        return _Prepared(identity, None, joining, admin_token, MemberBook())
+        return _Prepared(identity, None, joining, admin_token, book)
     membership = choose_membership(
         stored,
         joining,
@@ -219,7 +221,6 @@ def _prepare(config: Config) -> _Prepared:
         save_membership(config.mesh_path, membership)
     policy = load_policy(config.policy_path, config.replicate)
     mirrors = load_mirrors(config.mirrors_path)
-    book = load_book(config.members_path)
     return _Prepared(identity, membership, joining, admin_token, book, policy, mirrors)
 
 

@@ -72,8 +72,9 @@ def load_member_identity(path: Path, passphrase: bytes | None = None) -> KeyPair
         # With a new one it would be a stranger that nobody lets in, and no founder any more.
         raise ConfigError(
             f"{path} is gone, and this node's mesh knows it by that key: put it back from a "
-            f"backup. Without one this node is lost to its mesh: join with a ticket from an empty "
-            f"--data directory; `beemesh export` still reads what is in {path.parent}"
+            f"backup, and mesh.toml, if that is gone, too. Without one this node is lost to its "
+            f"mesh: join with a ticket from an empty --data directory; `beemesh export` still "
+            f"reads what is in {path.parent}"
         ) from None
 
 

@@ -27,6 +27,7 @@ from node.covalue.session_fork import SessionFork
 from node.daemon import open_node
 from node.errors import ConfigError
 from node.listening import bound_port, dialable, open_endpoint, open_tcp
+from node.mesh.member_book import MemberBook, save_book
 from node.mesh.mesh import Mesh
 from node.mesh.ticket import Ticket
 from node.running import Node
@@ -121,6 +122,21 @@ async def test_a_key_that_is_gone_is_missed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").rename(tmp_path / "node.key")
     async with open_node(config(tmp_path)) as node:
         assert node.id == key
+
+
+async def test_a_node_that_has_met_others_founds_no_mesh_without_its_key(tmp_path: Path) -> None:
+    """Where the key and mesh.toml are both gone, too: what it signed is known to its members."""
+    async with open_node(config(tmp_path)):
+        pass
+    book = MemberBook()
+    book.note("ab" * 32, "bob", "writer", 5.0)
+    save_book(tmp_path / "members.json", book.encode())
+    for name in ("node.key", "mesh.toml"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match=r"node\.key is gone.*, and mesh\.toml, if that is gone"):
+        async with open_node(config(tmp_path)):
+            pass
+    assert sorted(os.listdir(tmp_path)) == ["corestore", "members.json"]
 
 
 KILLED_WHILE_WRITING = """
