@@ -149,13 +149,8 @@ async def _since(
     if versions is not None:
         came, updated = (mesh.provenance.time_of(version) for version in versions)  # type: ignore[assignment]  # two
     arrival = mesh.provenance.arrival(co_id)
-    if arrival is None:
-        return {
-            "came_from": "a client",
-            "came_unix": came,
-            "updated_from": "a client",
-            "updated_unix": updated,
-        }
+    if arrival is None:  # a client or an import brought it, or a note was lost, as in a crash
+        return {**unknown, "came_unix": came, "updated_unix": updated}
     return {
         "came_from": f"node {arrival.first_member.hex()}",
         "came_unix": (arrival.first_unix, arrival.first_unix),

@@ -90,7 +90,7 @@ def _holder_text(holder: dict[str, object]) -> str:
 def _when_text(source: object, bounds: object) -> str:
     assert isinstance(bounds, Sequence)
     after, before = bounds
-    text = f"from {source}" if source else "from an unknown source"
+    text = f"from {source or 'a client, an import, or a node that was not noted'}"
     now = time.time()
     if after is not None and after == before:
         return f"{text}, {format_age(now - after)} ago"

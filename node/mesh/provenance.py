@@ -89,7 +89,7 @@ class Provenance:
                 self._unwritten[co_id] = replace(earlier, last_member=member_id, last_unix=now)
 
     def arrival(self, co_id: RawCoId) -> Arrival | None:
-        """Who brought a value; None when no member did: a client of this node wrote it."""
+        """Which members brought a value; None when no member did, or it was not noted."""
         unwritten = self._unwritten.get(co_id)
         if unwritten is not None:
             return unwritten

@@ -60,9 +60,10 @@ async def test_policies_on_the_command_line(tmp_path: Path) -> None:
             assert done.lines[0]["follow"] == [f"prefix:{prefix}"]
             assert await held(keeper, len(followed | {pinned.id})) == followed | {pinned.id}
             report = await keeper.beemesh("explain", pinned.id)
-            assert report.code == 0
-            assert "it is pinned" in report.out
+            assert (report.code, "it is pinned" in report.out) == (0, True)
             assert f"from node {holder.ready['id']}" in report.out
+            report = await holder.beemesh("explain", pinned.id)
+            assert "from a client, an import, or a node that was not noted" in report.out
             nowhere = await keeper.beemesh("explain", Author(2).value("nowhere").id, "--json")
             assert (nowhere.code, nowhere.lines[0]["found"]) == (4, False)
             wrong = await keeper.beemesh("unpin", values[2].id)

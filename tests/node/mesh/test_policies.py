@@ -309,7 +309,12 @@ async def test_since_when_and_from_whom() -> None:
             [held] = (await explained(keeper, value.id))["holders"]
             assert (held["ahead"], held["behind"]) == (1, 0)
             report = await explained(keeper, own.id)
-            assert (report["came_from"], report["holders"]) == ("a client", [])
+            assert (report["came_from"], report["updated_from"], report["holders"]) == (
+                None,
+                None,
+                [],
+            )
+            assert report["came_unix"] != (None, None)
             unknown = Author(3).value("nowhere").id
             assert not (await explained(keeper, unknown))["found"]
             with pytest.raises(VerbError, match="is no coValue id"):
