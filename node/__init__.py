@@ -25,6 +25,7 @@
 | `collector`, `open_files` | the process: its garbage, how much it may have open |
 | `service_manager` | what systemd is told of it |
 | `errors`, `failures` | what can go wrong, and how it is told |
+| `foreign_fields` | what a newer version wrote into a file of ours |
 | `journal`, `tally` | log output, counts |
 | `visible_text` | text of others, as a terminal shows it |
 

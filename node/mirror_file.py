@@ -9,6 +9,7 @@ import msgspec
 
 from hypercore.crypto import decode_id
 from node.errors import ConfigError
+from node.foreign_fields import ForeignFields, encode_objects, foreign_fields
 from node.notation import parse_address
 from node.private_file import write_private
 
@@ -71,4 +72,16 @@ def load_mirrors(path: Path) -> list[MirrorSpec]:
 
 def save_mirrors(path: Path, mirrors: Sequence[MirrorSpec]) -> None:
     """Replace the file, all or nothing; blocks on the disk."""
-    write_private(path, msgspec.json.format(msgspec.json.encode(list(mirrors)), indent=1) + b"\n")
+    foreign = _foreign_by_key(path)
+    objects = encode_objects((mirror, foreign.get(mirror.key, {})) for mirror in mirrors)
+    write_private(path, objects + b"\n")
+
+
+def _foreign_by_key(path: Path) -> dict[str, ForeignFields]:
+    try:
+        written = path.read_bytes()
+        mirrors = msgspec.json.decode(written, type=list[MirrorSpec])
+    except (OSError, ValueError):
+        return {}  # a damaged file was told of when it was loaded
+    fields = foreign_fields(written, MirrorSpec)
+    return {mirror.key: of_it for mirror, of_it in zip(mirrors, fields, strict=True)}

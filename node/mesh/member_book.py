@@ -7,12 +7,13 @@ blind node keeps, with which ticket somebody came. So no node replaces a damaged
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from node.errors import ConfigError, reason_of
+from node.foreign_fields import ForeignFields, encode_objects, foreign_fields
 from node.mesh.trust_messages import Introduction
 from node.private_file import write_private
 
@@ -44,8 +45,11 @@ class Met(msgspec.Struct, frozen=True):
 class MemberBook:
     """Everybody met, by id."""
 
-    def __init__(self, members: list[Met] | None = None) -> None:
+    def __init__(
+        self, members: list[Met] | None = None, foreign: Mapping[str, ForeignFields] | None = None
+    ) -> None:
         self._members = {member.id: member for member in members or ()}
+        self._foreign = {id: fields for id, fields in (foreign or {}).items() if fields}
 
     def __iter__(self) -> Iterator[Met]:
         return iter(self._members.values())
@@ -111,10 +115,12 @@ class MemberBook:
         self._members[met.id] = met
         if len(self._members) > MAX_MET:
             # One that introduces itself as many must not have those forgotten that were here.
-            del self._members[min(self, key=lambda member: (member.role != "", member.seen)).id]
+            gone = min(self, key=lambda member: (member.role != "", member.seen)).id
+            del self._members[gone]
+            self._foreign.pop(gone, None)
 
     def encode(self) -> bytes:
-        return msgspec.json.format(msgspec.json.encode(list(self)), indent=1)
+        return encode_objects((member, self._foreign.get(member.id, {})) for member in self)
 
     @classmethod
     def decode(cls, data: bytes) -> MemberBook:
@@ -122,7 +128,8 @@ class MemberBook:
         members = msgspec.json.decode(data, type=list[Met])[:MAX_MET]
         for member in members:
             bytes.fromhex(member.id + member.ticket)
-        return cls(members)
+        foreign = foreign_fields(data, Met)
+        return cls(members, {met.id: fields for met, fields in zip(members, foreign, strict=False)})
 
 
 def load_book(path: Path) -> MemberBook:

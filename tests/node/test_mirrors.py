@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -217,6 +219,22 @@ def test_the_file_of_mirrors(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ConfigError, match="mend it"):
             load_mirrors(path)
+
+
+def test_the_file_of_mirrors_keeps_what_a_newer_version_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "mirrors.json"
+    path.write_text(
+        f'[{{"key": "{KEY.hex()}", "color": {{"of": 12345678901234567890}}}},'
+        f' {{"key": "{bytes(32).hex()}", "color": 2}}]'
+    )
+    first, _ = load_mirrors(path)
+    save_mirrors(path, [MirrorSpec("11" * 32), msgspec.structs.replace(first, name="a")])
+    new, kept = json.loads(path.read_bytes())
+    assert (kept["name"], kept["color"]) == ("a", {"of": 12345678901234567890})
+    assert "color" not in new
+    save_mirrors(path, [])
+    save_mirrors(path, [first])
+    assert "color" not in path.read_text(), "it was given up"
 
 
 async def test_a_peer_that_is_dialed_for_more_than_a_mirror_stays_one(tmp_path: Path) -> None:

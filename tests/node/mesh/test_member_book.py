@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from node.mesh.member_book import MAX_MET, MemberBook
 from node.mesh.trust_messages import Introduction
 
@@ -19,3 +21,17 @@ def test_who_was_never_here_takes_the_place_of_nobody_who_was() -> None:
     book.note("ff" * 32, "somebody", "writer", 1e9)
     assert len(list(book)) == MAX_MET
     assert book.get(here[1].hex()) is None, "who was not seen for longest"
+
+
+def test_what_a_newer_version_wrote_of_a_member_stays() -> None:
+    """Going back to this version and forward again must not lose what the newer one knew."""
+    book = MemberBook()
+    for id in ("aa" * 32, "bb" * 32):
+        book.note(id, "somebody", "writer", 1.0)
+    written = json.loads(book.encode())
+    written[0]["mood"] = ["good", {"since": 12345678901234567890}]
+    book = MemberBook.decode(json.dumps(written).encode())
+    book.note("aa" * 32, "renamed", "reader", 2.0)
+    other, renamed = json.loads(MemberBook.decode(book.encode()).encode())
+    assert (renamed["name"], renamed["mood"]) == ("renamed", written[0]["mood"])
+    assert other == written[1]
