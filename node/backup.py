@@ -41,6 +41,7 @@ async def back_up(config: Config, store: Corestore, verb: BackUp) -> Result:
     try:
         await copy_store(store, target / config.corestore_path.name)
         size = await trio.to_thread.run_sync(_copy_files, config, target)
+        await trio.lowlevel.checkpoint_if_cancelled()  # nobody wants it any more
         is_whole = True
     except (StorageError, UsageError, OSError, sqlite3.Error) as error:
         raise VerbError(ExitCode.FAILED, f"no backup was made: {error}") from error

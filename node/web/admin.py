@@ -49,6 +49,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from node.failures import causes, only_cause, tell_failure
 from node.verbs import (
+    BackUp,
+    BeeCompact,
     ExitCode,
     ListValues,
     Load,
@@ -76,6 +78,14 @@ _HTTP_STATUS = {
 _log = structlog.get_logger(__name__)
 
 _PLACE = "place"
+"""Where a connection's state has its place in the crowd."""
+
+_LONG_VERBS = BackUp | BeeCompact
+"""These have a single result, after minutes perhaps."""
+
+_STOPS_UNREAD = "beemesh.stops_unread"
+"""Where a request's scope has what it calls to be stopped when nobody waits for it any more."""
+
 _PROBES = frozenset({"/livez", "/readyz", "/health"})
 _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -178,7 +188,7 @@ def build_app(target: AdminTarget, token: str, host_names: Sequence[str] = ()) -
     async def verb(request: Request) -> Response:
         path = f"{request.path_params['kind']}/{request.path_params['verb']}"
         try:
-            return await _answer(target, decode_verb(path, await _read_body(request)))
+            return await _answer(target, await _read_verb(request, path))
         except VerbError as error:
             return _error_response(error)
 
@@ -254,7 +264,8 @@ async def _while_read(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
     """Run the application until nobody reads its results any more, once there are some.
 
     Stopping `beemesh import` is meant to stop the import, but hypercorn takes what is sent to
-    nobody. A verb with a single result at its end, such as a backup, is carried out.
+    nobody. So are long verbs with a single result at their end, such as a backup: these say that
+    the request is read. All others are soon done, and are carried out.
     """
     begun = trio.Event()
     watching = trio.CancelScope()
@@ -268,14 +279,14 @@ async def _while_read(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
 
     async def wait_hung_up(running: trio.CancelScope) -> None:
         with watching:
-            await begun.wait()  # until then the application reads the request
+            await begun.wait()  # until then the application may be reading the request
             while (await receive())["type"] != "http.disconnect":
                 pass
             running.cancel()
 
     async with open_background_nursery() as nursery:
         nursery.start_soon(wait_hung_up, nursery.cancel_scope)
-        await app(scope, receive, send_piece)
+        await app({**scope, _STOPS_UNREAD: begun.set}, receive, send_piece)
 
 
 async def _answer(target: AdminTarget, verb: Verb) -> Response:
@@ -347,6 +358,14 @@ def _as_verb_error(error: Exception) -> VerbError:
     return VerbError(
         ExitCode.FAILED, f"internal error: {causes(error)}; report what the node's log says of it"
     )
+
+
+async def _read_verb(request: Request, path: str) -> Verb:
+    """Raises: VerbError."""
+    verb = decode_verb(path, await _read_body(request))
+    if isinstance(verb, _LONG_VERBS):
+        request.scope[_STOPS_UNREAD]()
+    return verb
 
 
 async def _read_body(request: Request) -> bytes:

@@ -18,6 +18,7 @@ from node.verbs import BackUp, ExitCode, Load, Result, Verb, VerbError
 from tests.node.mesh.authors import Author, Value
 from tests.node.test_daemon import config
 from tests.node.test_sync import wait_acknowledged
+from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.websocket_client import open_websocket
 
 
@@ -84,3 +85,17 @@ async def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         await back_up(node.config, node.store, BackUp(str(copy)))
     with closing(sqlite3.connect(copy / "covalues.sqlite")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_a_backup_that_nobody_wants_any_more_is_removed(tmp_path: Path) -> None:
+    """Also when that is said in its last step, which cannot be broken off."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    async with open_node(config(data)) as node:
+
+        async def call() -> None:
+            assert not (copy.exists() and any(copy.iterdir()))
+            await back_up(node.config, node.store, BackUp(str(copy)))
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+        assert await cancel_everywhere(call) > 1
+    assert any(copy.iterdir())

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
-from node.verbs import BackUp, ImportValues, Result, Verb, encode_verb
+from node.verbs import BackUp, BeeCompact, CoreTruncate, ImportValues, Result, Verb, encode_verb
 from tests.node.test_web_admin import TOKEN, FakeNode, open_admin
+
+PostedVerb = ImportValues | BackUp | BeeCompact | CoreTruncate
 
 
 class LongNode(FakeNode):
-    """Is at work until it is told to go on; an import tells of that at once, a backup does not."""
+    """Is at work until it is told to go on; an import tells of that at once, others do not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +37,7 @@ class LongNode(FakeNode):
             self.has_ended.set()
 
 
-async def hang_up(host: str, path: str, verb: ImportValues | BackUp, node: LongNode) -> None:
+async def hang_up(host: str, path: str, verb: PostedVerb, node: LongNode) -> None:
     """Send a request and hang up, as soon as there is anything to be read if that comes first."""
     body = encode_verb(verb)
     head = f"POST /api/v1/{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n"
@@ -56,10 +59,24 @@ async def test_an_import_ends_when_whoever_began_it_hangs_up(tmp_path: Path) -> 
         assert not node.is_done
 
 
+@pytest.mark.parametrize(
+    ("path", "verb"), [("node/backup", BackUp("/a")), ("bee/compact", BeeCompact())]
+)
+async def test_what_takes_long_ends_when_nobody_waits_for_its_one_result(
+    tmp_path: Path, path: str, verb: PostedVerb
+) -> None:
+    """Whoever stopped `beemesh backup` found a node that went on with it to its end."""
+    node = LongNode()
+    async with open_admin(tmp_path, node) as host:
+        await hang_up(host, path, verb, node)
+        await node.has_ended.wait()
+        assert not node.is_done
+
+
 async def test_what_has_one_result_is_carried_out_all_the_same(tmp_path: Path) -> None:
     node = LongNode()
     async with open_admin(tmp_path, node) as host:
-        await hang_up(host, "node/backup", BackUp("/a"), node)
+        await hang_up(host, "core/truncate", CoreTruncate("a", 1), node)
         await trio.testing.wait_all_tasks_blocked(0.05)
         node.may_end.set()
         await node.has_ended.wait()
