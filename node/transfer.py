@@ -27,6 +27,7 @@ import trio
 
 from hypercore.errors import StorageFailed, StoreLocked
 from hypercore.storage import Durability
+from hypercore.storage.lock_holder import OURSELVES
 from node.cojson.reports import Receipt
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
@@ -105,7 +106,7 @@ async def perform_transfer(door: TransferDoor, verb: TransferVerb) -> AsyncGener
                 reported = trio.current_time()
                 yield result
     except StoreLocked as error:
-        raise VerbError(ExitCode.FAILED, str(error)) from error
+        raise VerbError(ExitCode.FAILED, _who_has_it(error)) from error
     except ConfigError as error:
         raise VerbError(ExitCode.USAGE, str(error)) from error
     except StorageFailed as error:
@@ -113,6 +114,15 @@ async def perform_transfer(door: TransferDoor, verb: TransferVerb) -> AsyncGener
     finally:
         await results.aclose()
     yield {**asdict(counts), "seconds": round(trio.current_time() - started, 3)}
+
+
+def _who_has_it(error: StoreLocked) -> str:
+    if error.holder != OURSELVES:
+        return str(error)
+    return (
+        f"{error.path} is in use by this node: another export is writing it, or it is where the "
+        f"node keeps its own coValues; wait, or name another file"
+    )
 
 
 async def _export(

@@ -10,6 +10,9 @@ import os
 import time
 from pathlib import Path
 
+OURSELVES = "this process"
+"""What `lock_holder` says of the process that asks."""
+
 _PROC = Path("/proc")
 _COMMAND_LENGTH = 80
 
@@ -20,7 +23,7 @@ def lock_holder(path: Path) -> str:
     if process is None:
         return "another process"
     if process == os.getpid():
-        return "this process"
+        return OURSELVES
     return f"process {process}{process_facts(process)}"
 
 

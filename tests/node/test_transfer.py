@@ -132,6 +132,14 @@ async def test_an_import_that_was_cut_short_goes_on(tmp_path: Path) -> None:
         assert len(await held(store)) == 22
 
 
+async def test_a_second_export_into_one_file_is_told_of_the_first(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    async with open_host(tmp_path) as (host, _), open_sqlite_store(target, Durability.OS):
+        with pytest.raises(VerbError, match="this node: another export is writing it") as refused:
+            await transfer(host, ExportValues(str(target)))
+    assert refused.value.code is ExitCode.FAILED
+
+
 async def test_what_does_not_verify_is_refused_and_the_rest_comes(tmp_path: Path) -> None:
     source = tmp_path / "source"
     await fill(source, *contents(0, 1, 2))
