@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from hypercore import flat_tree, log
 from hypercore.encryption import BlockEncryption
 from hypercore.errors import OutOfRange, UsageError
-from hypercore.given_blocks import given_blocks
+from hypercore.given_blocks import check_cut, given_blocks
 from hypercore.given_rows import LocalRows, checked_rows, checked_user_data
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.merkle import MerkleNode
@@ -148,6 +148,7 @@ class Draft:
 
         Raises: as `Core.truncate`.
         """
+        check_cut(length, fork)
         check_truncation(length, self._check_writable())
         if 0 <= length < self._kept_length:
             check_roots(length, self._log.bitfield, self._read_node)

@@ -46,5 +46,12 @@ def check_index(index: int, length: int) -> None:
         raise OutOfRange(index, length)
 
 
+def check_cut(length: int, fork: int | None) -> None:
+    """Raises: TypeError for where a log is cut, or for a fork, that is not an int."""
+    for name, number in (("length", length), ("fork", 0 if fork is None else fork)):
+        if not isinstance(number, int):
+            raise TypeError(f"the {name} of a log is int, not {type(number).__name__}")
+
+
 def _is_sequence(given: object) -> bool:
     return isinstance(given, Sequence) and not isinstance(given, str | bytearray | memoryview)

@@ -22,7 +22,7 @@ from hypercore.given_blocks import given_indices
 from hypercore.log import Changeset
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
-from hypercore.replication.demand import Priority
+from hypercore.replication.demand import MAX_INDEX, Priority
 from hypercore.replication.heads import PATIENCE_SECONDS
 from hypercore.replication.seeks import Seek
 from hypercore.waiting import BlockWaiter, BlockWaiters
@@ -89,15 +89,21 @@ class Handle:
         """Whether there is a place for what peers have: not in a read-only store."""
         return not self.log.rows.storage.is_read_only
 
+    def _check_range(self, first: int, last: int) -> None:
+        """Raises: OutOfRange where no block can ever be."""
+        self.check_start(first)
+        if last >= MAX_INDEX:
+            raise OutOfRange(last, MAX_INDEX)
+
     def check_start(self, start: int) -> None:
         """Raises: OutOfRange below 0, where no block can ever be."""
         if start < 0:
             raise OutOfRange(start, self.log.head.length)
 
     def _check_blocks(self, blocks: Sequence[int]) -> None:
-        """Raises: as `check_start`, when one of them is below 0."""
+        """Raises: OutOfRange when no block can ever be at one of them."""
         ends = (*blocks[:1], *blocks[-1:]) if isinstance(blocks, range) else blocks
-        self.check_start(min(ends, default=0))
+        self._check_range(min(ends, default=0), max(ends, default=0))
 
     # --- waiting for blocks ---------------------------------------------------------------------
 
@@ -221,7 +227,7 @@ class Handle:
 
     async def download(self, start: int, stop: int, keeper: bytes | None = None) -> None:
         """Wait until all of [start, stop) is here. Raises and Cancel: as `fetch`."""
-        self.check_start(start)
+        self._check_range(start, max(start, stop - 1))
         replication = self.shared.replication
         history = self.history
         first_missing = self.log.bitfield.first_unset if history is None else history.first_missing

@@ -229,7 +229,7 @@ class ReadableCore(CoreFacts):
         """Ask for blocks that nobody waits for yet. A `range` may be of any length.
 
         Their priority is that of a reader's next blocks; of many ranges, only the last count.
-        Raises: OutOfRange below 0.
+        Raises: OutOfRange where no block can be.
         """
         self._handle.prefetch(indices)
 
@@ -238,9 +238,9 @@ class ReadableCore(CoreFacts):
     ) -> None:
         """Fetch what is not here of [start, stop); `stop` None is the length now.
 
-        Raises: OutOfRange below 0, StorageFailed, trio.ClosedResourceError; BlockNotAvailable with
-        a `keeper`, as `get_many`, and in a read-only store. Cancel: nothing more is asked for;
-        what arrived stays.
+        Raises: OutOfRange where no block can be, StorageFailed, trio.ClosedResourceError;
+        BlockNotAvailable with a `keeper`, as `get_many`, and in a read-only store. Cancel: nothing
+        more is asked for; what arrived stays.
         """
         await self._handle.download(start, self.length if stop is None else stop, keeper)
 
@@ -258,7 +258,7 @@ class ReadableCore(CoreFacts):
         `stop` None is the length now, `LIVE` whatever is appended, too. What is not here when the
         block ends is not asked for any more; what arrived stays. Downloads come after reads.
 
-        Raises: OutOfRange below 0. Cancel: as leaving the block.
+        Raises: OutOfRange where no block can be. Cancel: as leaving the block.
         """
         self._handle.check_open()
         wanted = range(start, self.length if stop is None else stop) if blocks is None else blocks

@@ -183,7 +183,7 @@ class Snapshot:
         """Ask for blocks that nobody waits for yet. A `range` may be of any length.
 
         Their priority is that of a reader's next blocks; of many ranges, only the last count.
-        Raises: OutOfRange below 0.
+        Raises: OutOfRange where no block can be.
         """
         self._handle.prefetch(indices)
 

@@ -25,6 +25,7 @@ from hypercore.errors import (
     UsageError,
 )
 from hypercore.fork_proof import ForkProof, ProvenFork, verify_fork_proof
+from hypercore.given_blocks import check_cut
 from hypercore.given_rows import LocalRows, UserData, checked_rows
 from hypercore.held_blocks import HeldBlocks
 from hypercore.log import Changeset, Head
@@ -235,6 +236,7 @@ class StoredLog:
         Raises: as `append`, and OutOfRange, PrunedHistory; UsageError for a cut into the prologue
         or a fork that is not newer.
         """
+        check_cut(length, fork)
         self.check_writable()
         assert self.verifier is not None
         check_truncation(length, self.verifier)
@@ -256,6 +258,7 @@ class StoredLog:
 
     def propose_truncation(self, length: int, fork: int | None = None) -> Proposal:
         """The log cut back, as a new fork. Raises: as `propose_truncation`, and PrunedHistory."""
+        check_cut(length, fork)
         if 0 <= length < self.head.length:
             check_roots(length, self.bitfield, self.read_node)
         fork = self.head.fork + 1 if fork is None else fork

@@ -93,6 +93,50 @@ async def test_there_is_no_block_below_zero(
             await attempt(call, core)
 
 
+BEYOND_ALL: list[Callable[[Core], Awaitable[object] | object]] = [
+    lambda core: core.download(0, 2**63),
+    lambda core: core.download(0, 2**64),
+    lambda core: core.download(2**64, 2**64 + 1),
+    lambda core: core.snapshot().download(2**64, 2**64 + 1),
+    lambda core: downloaded(core, 0, 2**64),
+    lambda core: downloaded(core, blocks=[1, 2**64]),
+    lambda core: core.prefetch([1, 2**64]),
+    lambda core: core.prefetch(range(2**64)),
+]
+
+
+@pytest.mark.parametrize("call", BEYOND_ALL)
+async def test_there_is_no_block_beyond_what_a_log_can_hold(
+    call: Callable[[Core], Awaitable[object] | object],
+) -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(key=bytes(32))
+        with pytest.raises(OutOfRange, match=r"is outside \[0, 9007199254740991\)"):
+            await attempt(call, core)
+
+
+CUTS: list[Callable[[Core, Any, Any], Awaitable[object] | object]] = [
+    lambda core, length, fork: core.truncate(length, fork),
+    lambda core, length, fork: core.propose_truncation(length, fork),
+]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+async def test_a_log_is_cut_at_a_whole_number_of_blocks(
+    cut: Callable[[Core, Any, Any], Awaitable[object] | object],
+) -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="log")
+        await core.append([b"one", b"two"])
+        for length, fork in [(1.0, None), (1, 7.5)]:
+            with pytest.raises(TypeError, match=r"int.*float"):
+                await attempt(lambda core: cut(core, length, fork), core)  # noqa: B023
+            with pytest.raises(TypeError, match=r"int.*float"):
+                async with store.atom(core) as atom:
+                    atom[core].truncate(length, fork)  # type: ignore[arg-type]  # the mistake
+        assert (core.length, core.fork) == (2, 0)
+
+
 @pytest.mark.parametrize("reading", READINGS)
 async def test_an_index_that_no_block_can_have_is_refused_as_what_it_is(
     reading: Callable[[Core, Any], Awaitable[object] | object],
