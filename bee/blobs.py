@@ -41,6 +41,9 @@ class BlobLog(Protocol):
     def length(self) -> int: ...
 
     @property
+    def fork(self) -> int: ...
+
+    @property
     def byte_length(self) -> int: ...
 
     @property
@@ -188,7 +191,7 @@ class Blobs:
 class BlobWriter:
     """One blob on its way into the log; holds the log's `exclusive()` until the block is left.
 
-    An append of the same task by other means ends the blob: `LogChanged`.
+    An append or a cut of the same task by other means ends the blob: `LogChanged`.
     """
 
     def __init__(self, log: BlobLog, block_bytes: int) -> None:
@@ -198,7 +201,7 @@ class BlobWriter:
         self._is_open = False
         self._id: BlobId | None = None
         self._rest = bytearray()
-        self._start = self._stop = self._byte_start = self._bytes = 0
+        self._fork = self._start = self._stop = self._byte_start = self._bytes = 0
 
     @property
     def id(self) -> BlobId:
@@ -212,6 +215,7 @@ class BlobWriter:
         if not self._log.is_writable:
             raise NotWritable("blobs are put where their log is written")
         await self._held.enter_async_context(self._log.exclusive())
+        self._fork = self._log.fork
         self._start = self._stop = self._log.length
         self._byte_start = self._log.byte_length
         self._id, self._bytes = None, 0
@@ -239,6 +243,8 @@ class BlobWriter:
 
     def _check_end(self) -> None:
         """Raises: LogChanged when the log does not end with what was written of the blob."""
+        if self._log.fork != self._fork:
+            raise LogChanged("the log was cut, and may have lost a part of the blob")
         if self._log.length != self._stop:
             raise LogChanged(f"the log had {self._stop} blocks, now {self._log.length}")
 
@@ -261,9 +267,9 @@ class BlobWriter:
                 blocks = self._stop - self._start
                 self._id = BlobId(self._start, blocks, self._byte_start, self._bytes)
         finally:
-            stop = min(self._stop, self._log.length)
-            if self._id is None and stop > self._start:
-                await self._log.clear(self._start, stop)
+            # After a cut, others may have what are its places in the log.
+            if self._id is None and self._stop > self._start and self._log.fork == self._fork:
+                await self._log.clear(self._start, self._stop)
 
 
 class BlobReader:

@@ -393,6 +393,22 @@ async def test_a_block_that_comes_between_ends_a_blob(size: int) -> None:
         assert await blobs.get(await blobs.put(b"next")) == b"next"
 
 
+async def test_a_cut_ends_a_blob_though_the_log_is_as_long_again() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="blobs")
+        blobs = Blobs(core, block_bytes=10)
+
+        async def write() -> None:
+            async with blobs.writer() as writer:
+                await writer.write(bytes(400))
+                await core.truncate(core.length - 1)
+                await core.append(b"between")
+
+        with pytest.raises(LogChanged, match="cut"):
+            await write()
+        assert await core.get(core.length - 1) == b"between", "it is not the blob's to clear"
+
+
 @pytest.mark.parametrize("block_bytes", [0, -5, 1 << 25])
 async def test_blocks_of_no_bytes_hold_no_blobs(block_bytes: int) -> None:
     async with open_corestore(None) as store:
