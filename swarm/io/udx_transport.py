@@ -140,7 +140,8 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         path = endpoint.create_path(remote_id, address)
         outputs = self._machine.change_remote(path, trio.current_time())
         self._endpoint = endpoint
-        self._changed = trio.Event()
+        if self._changed.is_set():  # else somebody waits for an earlier change, too
+            self._changed = trio.Event()
         self.carry_out(outputs)
         await self._changed.wait()
         if self._machine.state is not State.CONNECTED:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 
 import pytest
@@ -315,6 +316,24 @@ async def test_a_stream_moves_to_another_socket_of_the_same_table() -> None:
             await theirs.send_all(b"three")
             assert await ours.receive_some() == b"three"
         assert second.statistics().datagrams_sent >= 1
+
+
+async def test_whoever_changes_a_remote_twice_hears_of_both_changes() -> None:
+    async with (
+        open_udx_endpoint(HOST) as first,
+        open_udx_endpoint(HOST, sharing=first) as second,
+        open_udx_endpoint(HOST) as right,
+    ):
+        ours, theirs = connect(first, right)
+        with trio.fail_after(20):
+            await ours.send_all(b"one")
+            assert await theirs.receive_some() == b"one"
+            async with trio.open_nursery() as nursery:
+                await ours.send_all(b"two")  # is under way
+                for through in (second, first):
+                    change = partial(ours.change_remote, through=through)
+                    nursery.start_soon(change, theirs.local_id, right.address)
+            assert ours.endpoint in (first, second)
 
 
 async def test_the_first_packet_tells_whence_it_came() -> None:
