@@ -14,7 +14,7 @@ from node.web.status import (
     RelayStatus,
     SyncCounts,
 )
-from node.web.wording import describe_role, format_age, format_size
+from node.web.wording import describe_role, format_age, format_share, format_size
 
 _SHOWN_PENALTIES = 8
 
@@ -79,7 +79,7 @@ def _compaction_rows(compaction: CompactionStatus) -> list[tuple[str, str]]:
         parts.append("running")
     if compaction.dead_bytes:
         size = format_size(compaction.dead_bytes)
-        parts.append(f"{size} dead ({compaction.dead_share:.0%})")
+        parts.append(f"{size} dead ({format_share(compaction.dead_share)})")
     if compaction.compactions:
         parts.append(f"{compaction.blocks:,} blocks ({format_size(compaction.bytes)}) freed")
     return [("compaction", ", ".join(parts))] if parts else []

@@ -10,7 +10,7 @@ from node.web.status import (
     PeerStatus,
     TokenStatus,
 )
-from node.web.wording import format_age, format_size
+from node.web.wording import format_age, format_share, format_size
 
 _FOUND_BY = {
     "static": "address",
@@ -76,7 +76,7 @@ def account_row(account: AccountStatus, access: AccessStatus) -> tuple[str, ...]
 
 
 def _share(used: int, limit: int | None) -> str:
-    return "-" if limit is None else f"{100 * used / limit:.0f} %"
+    return "-" if limit is None else format_share(used, limit)
 
 
 def core_row(core: CoreStatus) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def mirror_headings() -> tuple[str, ...]:
 
 
 def mirror_row(mirror: MirrorStatus) -> tuple[str, ...]:
-    share = f", {100 * mirror.held // mirror.wanted} %" if mirror.wanted else ""
+    share = f", {format_share(mirror.held, mirror.wanted)}" if mirror.wanted else ""
     return (
         mirror.key,
         mirror.name or "-",

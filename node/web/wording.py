@@ -1,4 +1,4 @@
-"""Sizes, times and roles as people read them."""
+"""Sizes, shares, times and roles as people read them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ def format_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def format_share(part: float, whole: float = 1.0) -> str:
+    """How much of something, for people: 50 %. A whole one only where nothing is missing."""
+    percent = 100 * part / whole
+    return f"{percent if percent >= 100 else min(99.0, percent):.0f} %"
 
 
 def format_age(seconds: float) -> str:
