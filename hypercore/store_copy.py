@@ -23,7 +23,7 @@ async def copy_store(store: Corestore, path: str | PathLike[str]) -> None:
     to the same core sign two histories of it. Whoever opens the copy decides which one goes on.
 
     Raises: UsageError, StorageFailed, StoreSuspended; OSError from the other disk.
-    Cancel: it is finished first.
+    Cancel: it is finished first, or nothing is left of it.
     """
     target = Path(path)
     if await trio.Path(target).exists():

@@ -368,7 +368,8 @@ class RocksStorage:
     async def copy_to(self, path: Path) -> None:
         """Copy all that is committed into the directory `path`, which is made, as a store.
 
-        Raises: UsageError, StoreSuspended, StorageFailed, OSError. Cancel: it is finished first.
+        Raises: UsageError, StoreSuspended, StorageFailed, OSError. Cancel: it is finished
+        first, or nothing is left of it.
         """
         if self._column is None:
             raise self._shut()
@@ -383,7 +384,8 @@ class RocksStorage:
             if self._column is None:
                 raise self._shut()
             try:
-                copy_database(self._db, self.path / "db", path / "db")
+                check = trio.from_thread.check_cancelled
+                copy_database(self._db, self.path / "db", path / "db", check)
             except OSError:
                 raise
             except Exception as error:  # RocksDB's errors have no class of their own

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from rocksdict import BottommostLevelCompaction, Checkpoint, CompactOptions, Rdict
@@ -29,14 +31,16 @@ def compact_column(database: Rdict, column: Rdict) -> None:
         column.set_options({"blob_garbage_collection_age_cutoff": str(BLOB_AGE_CUTOFF)})
 
 
-def copy_database(database: Rdict, source: Path, target: Path) -> None:
+def copy_database(
+    database: Rdict, source: Path, target: Path, check: Callable[[], None] = lambda: None
+) -> None:
     """All that is committed, as a database in the directory `target`, which is made.
 
     On one disk the two share those files that never change. To another disk they are copied from
     such a twin: the binding keeps the interpreter's lock while it makes one, which is short only
-    as long as nothing has to be copied.
+    as long as nothing has to be copied. Before each file that is copied, `check` may raise.
 
-    Raises: OSError, whatever RocksDB does; nothing is left of the copy then.
+    Raises: OSError, whatever RocksDB and `check` do; nothing is left of the copy then.
     """
     scratch = source.with_name(_SCRATCH)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -46,10 +50,15 @@ def copy_database(database: Rdict, source: Path, target: Path) -> None:
         database.flush_wal(True)  # see `rocks_opening`
         Checkpoint(database).create_checkpoint(str(target if is_near else scratch))
         if not is_near:
-            shutil.copytree(scratch, target)
+            target.mkdir()
+            for path in scratch.iterdir():
+                check()
+                shutil.copy2(path, target)
         _sync_all(target)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
+        with suppress(OSError):
+            target.parent.rmdir()
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
