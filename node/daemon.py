@@ -53,7 +53,7 @@ from node.private_file import remove_scratch
 from node.relaying import RelayService
 from node.running import Addresses, Node
 from node.settings import Endpoint
-from node.storing import Storing, open_storing
+from node.storing import Storing, has_served, open_storing
 from node.stuck_forks import report_stuck_forks
 from node.table import open_table
 from node.web.admin import serve_admin
@@ -85,7 +85,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     Cancel: closes everything, as at the end of the body.
     """
     durability = Durability.parse(config.durability)
-    prepared = await trio.to_thread.run_sync(_prepare, config)
+    prepared = await trio.to_thread.run_sync(_prepare, config, await _misses_keys(config))
     room = Room()
     async with (
         open_corestore(config.corestore_path, durability=durability, read_only=False) as store,
@@ -187,7 +187,13 @@ def _remove_scratch(config: Config) -> None:
         remove_scratch(path)
 
 
-def _prepare(config: Config) -> _Prepared:
+async def _misses_keys(config: Config) -> bool:
+    """Whether a node has run here, and both of the files are gone that say which one."""
+    keys = (config.key_path, config.mesh_path)
+    return config.has_mesh and not any(path.exists() for path in keys) and await has_served(config)
+
+
+def _prepare(config: Config, misses_keys: bool) -> _Prepared:
     """Read who we are, or make it on the first start; blocks on the disk."""
     joining = parse_joins(config.join)
     admin_token = choose_token(config.admin_token_file)
@@ -202,7 +208,7 @@ def _prepare(config: Config) -> _Prepared:
     passphrase = read_passphrase()
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     book = load_book(config.members_path) if config.has_mesh else MemberBook()
-    is_known = stored is not None or any(book)
+    is_known = stored is not None or any(book) or misses_keys
     open_identity = load_member_identity if is_known else load_or_create_identity
     identity = open_identity(config.key_path, passphrase)
     if not config.has_mesh:

@@ -21,7 +21,7 @@ import trio
 
 from bee.bee import Bee
 from hypercore.core import Core
-from hypercore.corestore import Corestore
+from hypercore.corestore import Corestore, open_corestore
 from hypercore.errors import WrongEncryptionKey
 from hypercore.storage import Durability
 from node.compacting import Compacting, CompactionOptions
@@ -36,6 +36,7 @@ from node.covalue.totals import Totals
 from node.errors import ConfigError
 from node.logs import DATA_CORE
 from node.mesh.member_book import load_book
+from node.mesh.provenance import has_times
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,23 @@ async def open_data_core(cores: Corestore, data_key: bytes | None = None) -> Asy
         yield core
     finally:
         await core.close()
+
+
+async def has_served(config: Config) -> bool:
+    """Whether a node has run on the data core here, and not just a command.
+
+    Raises: what the store raises.
+    """
+    if not (config.corestore_path / "db").is_dir():
+        return False
+    async with open_corestore(config.corestore_path, read_only=True) as cores:
+        if DATA_CORE not in cores.names():
+            return False
+        try:
+            async with open_data_core(cores) as data:
+                return has_times(data)
+        except ConfigError:
+            return True  # encrypted, as a node's mesh wanted it
 
 
 def may_append_alone(config: Config) -> bool:

@@ -147,6 +147,11 @@ class Provenance:
             self._timed_length, self._timed_at = length, now
 
 
+def has_times(log: TimedLog) -> bool:
+    """Whether a node has run on this log; a start writes the time at once."""
+    return any(True for _ in log.local_items(_time_key(0), _AFTER_TIMES))
+
+
 def _arrival_key(co_id: RawCoId) -> bytes:
     return f"came:{co_id}".encode()
 

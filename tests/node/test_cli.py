@@ -21,9 +21,12 @@ import trio
 from hypercore.corestore import open_corestore
 from hypercore.storage import Durability
 from node.cli.app import explain, main
+from node.covalue.content import Content
 from node.covalue.sqlite_store import open_sqlite_store
+from node.daemon import open_node
 from node.errors import ConfigError, CorruptStore, NodeError
 from node.verbs import ExitCode
+from tests.node.test_daemon import config
 from tests.support.authors import Author
 from tests.support.stores import Appender
 
@@ -119,15 +122,16 @@ def test_completion_for_zsh_registers_itself(
     assert done.stdout.strip() == "_cyclopts_beemesh"
 
 
+async def fill(path: Path, content: Content) -> None:
+    """A server's file that holds so much."""
+    async with open_sqlite_store(path, Durability.OS) as store:
+        await Appender().put(store, content)
+
+
 def test_import_and_export_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
     source, target = tmp_path / "source.db", tmp_path / "target.db"
     account = Author("ann").account()
-
-    async def fill() -> None:
-        async with open_sqlite_store(source, Durability.OS) as store:
-            await Appender().put(store, account)
-
-    trio.run(fill)
+    trio.run(fill, source, account)
     *_, summary = beemesh.json("import", str(source))
     assert (summary["moved"], summary["damaged"]) == (1, 0)
     code, out, _ = beemesh("export", str(target))
@@ -141,6 +145,25 @@ def test_import_and_export_without_a_node(beemesh: Beemesh, tmp_path: Path) -> N
     code, out, error = beemesh("import", str(source))
     assert (code, ["damaged", "1"] in [line.split() for line in out.splitlines()]) == (6, True)
     assert f"{account.co_id} damaged: stored header" in error
+
+
+@pytest.mark.parametrize("first", ["import", "append"])
+def test_a_node_starts_in_a_store_that_a_command_has_made(
+    beemesh: Beemesh, tmp_path: Path, first: str
+) -> None:
+    """It is a new one, and its keys are not missed."""
+    data = tmp_path / "data"
+    if first == "import":
+        trio.run(fill, tmp_path / "source.db", Author("ann").account())
+        beemesh.json("import", str(tmp_path / "source.db"))
+    else:
+        beemesh.json("core", "append", "log", "first")
+
+    async def start() -> int:
+        async with open_node(config(data)) as node:
+            return node.status().covalues
+
+    assert trio.run(start) == (first == "import")
 
 
 def test_append_get_info_ls(beemesh: Beemesh) -> None:

@@ -124,6 +124,21 @@ async def test_a_key_that_is_gone_is_missed(tmp_path: Path) -> None:
         assert node.id == key
 
 
+@pytest.mark.parametrize("is_encrypted", [False, True])
+async def test_no_other_node_begins_in_a_store_whose_keys_are_gone(
+    tmp_path: Path, is_encrypted: bool
+) -> None:
+    """A restore that brought the store back alone: nothing tells whom the node had met."""
+    async with open_node(config(tmp_path, mesh_encrypted=is_encrypted)):
+        pass
+    for name in ("node.key", "mesh.toml"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match=r"node\.key is gone.*, and mesh\.toml, if that is gone"):
+        async with open_node(config(tmp_path)):
+            pass
+    assert os.listdir(tmp_path) == ["corestore"]
+
+
 async def test_a_node_that_has_met_others_founds_no_mesh_without_its_key(tmp_path: Path) -> None:
     """Where the key and mesh.toml are both gone, too: what it signed is known to its members."""
     async with open_node(config(tmp_path)):
