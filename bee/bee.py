@@ -138,7 +138,7 @@ class Bee(ReadableBee[K, V]):
         return self._tree.cache.statistics()
 
     async def header(self) -> Header:
-        """What block 0 says. Raises: NotABee, UnknownFormat."""
+        """What block 0 says. Raises: NotABee, UnknownFormat, BlockNotAvailable of our own log."""
         return await self._tree.header(ReadCounter())
 
     @overload

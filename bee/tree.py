@@ -239,11 +239,11 @@ class Tree:
                 self._has_header = True
 
     async def header(self, counter: ReadCounter) -> Header:
-        """Raises: NotABee, UnknownFormat."""
+        """Raises: NotABee, UnknownFormat; BlockNotAvailable where our own log gave it up."""
         block = self._local(0)
         if block is None:
             counter.count(1, 0)
-            block = (await self.log.get_many((0,)))[0]
+            block = (await self.log.get_many((0,), wait=not self.log.is_writable))[0]
         return decode_header(block)
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import trio
+import trio.testing
 
 from bee import (
     JSON,
@@ -26,7 +27,7 @@ from bee import (
 )
 from bee.keyspace import Bounds
 from hypercore import open_corestore
-from hypercore.errors import NotWritable, OutOfRange
+from hypercore.errors import BlockNotAvailable, NotWritable, OutOfRange
 from tests.support.bee_log import BeeLog, RemoteLog
 
 
@@ -339,6 +340,18 @@ async def test_the_header() -> None:
     await bee.put(b"a", b"1")
     assert await bee.header() == Header(metadata=Metadata(user_data=b"mine"))
     assert log.blocks[0] == Header(metadata=Metadata(user_data=b"mine")).encode()
+
+
+async def test_a_header_that_our_own_log_gave_up_is_asked_of_nobody(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """`beemesh compact` waited an hour for it."""
+    async with open_corestore(None) as store:
+        core = await store.get(name="bee")
+        await Bee(core).put(b"a", b"1")
+        await core.clear(0, 1)
+        with pytest.raises(BlockNotAvailable), trio.fail_after(1):
+            await Bee(core).header()
 
 
 async def test_nothing_is_written_to_what_is_no_bee() -> None:
