@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from node.cli.core import CoreRef, print_info
-from node.cli.options import DEFAULT_COMMON, Common, Timeout
+from node.cli.options import DEFAULT_COMMON, Common, Timeout, read_number
 from node.cli.output import print_bytes, print_json, print_renderable, table
 from node.cli.perform import perform, seconds
 from node.verbs import BeeCompact, BeeGet, BeeInfo, BeeList, BeePut, ExitCode
@@ -19,7 +19,9 @@ def ls(
     /,
     *,
     prefix: Annotated[str, Parameter(help="Only keys that begin with this.")] = "",
-    limit: Annotated[int, Parameter(help="At most this many; 0 means all.")] = 0,
+    limit: Annotated[
+        int, Parameter(help="At most this many; 0 means all.", converter=read_number)
+    ] = 0,
     reverse: Annotated[
         bool, Parameter(negative="", show_default=False, help="From the last key backward.")
     ] = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from node.cli.options import DEFAULT_COMMON, Common, Timeout
+from node.cli.options import DEFAULT_COMMON, Common, Timeout, read_number
 from node.cli.output import print_bytes, print_facts, print_json, print_renderable, table
 from node.cli.perform import perform, seconds
 from node.verbs import (
@@ -50,7 +50,7 @@ def info(core: CoreRef, /, *, timeout: Timeout = "10", common: Common = DEFAULT_
 
 def get(
     core: CoreRef,
-    index: Annotated[int, Parameter(help="The block's number, from 0.")],
+    index: Annotated[int, Parameter(help="The block's number, from 0.", converter=read_number)],
     /,
     *,
     timeout: Timeout = "10",
@@ -101,7 +101,7 @@ def _read_block() -> bytes:
 
 def truncate(
     core: CoreRef,
-    length: Annotated[int, Parameter(help="How many blocks to keep.")],
+    length: Annotated[int, Parameter(help="How many blocks to keep.", converter=read_number)],
     /,
     *,
     common: Common = DEFAULT_COMMON,
@@ -114,8 +114,8 @@ def truncate(
 
 def clear(
     core: CoreRef,
-    start: Annotated[int, Parameter(help="The first block to give up.")],
-    stop: Annotated[int, Parameter(help="The block after the last one.")],
+    start: Annotated[int, Parameter(help="The first block to give up.", converter=read_number)],
+    stop: Annotated[int, Parameter(help="The block after the last one.", converter=read_number)],
     /,
     *,
     common: Common = DEFAULT_COMMON,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from node.cli.options import DEFAULT_COMMON, Common
+from node.cli.options import DEFAULT_COMMON, Common, read_number
 from node.cli.output import print_error, print_facts, print_json, print_renderable, table
 from node.cli.perform import at
 from node.client import AdminClient
@@ -58,6 +58,7 @@ def invite(
         Parameter(
             help="How many nodes it lets in; they must come to this one first. Default: any.",
             show_default=False,
+            converter=read_number,
         ),
     ] = None,
     qr: Annotated[

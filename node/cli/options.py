@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter, Token
+from cyclopts import CoercionError, Parameter, Token
 
 from node.config import Config, load_config
 
@@ -17,6 +17,14 @@ def _read_path(_: object, tokens: Sequence[Token]) -> Path:
     if not tokens[0].value.strip():
         raise ValueError("it is empty")
     return Path(tokens[0].value)
+
+
+def read_number(_: object, tokens: Sequence[Token]) -> int:
+    """A whole number: cyclopts rounds others, and 1.5 blocks would be 2."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise CoercionError(token=tokens[0], target_type=int) from None
 
 
 @Parameter(name="*")

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from node.cli.core import CoreRef
-from node.cli.options import DEFAULT_COMMON, Common, Timeout
+from node.cli.options import DEFAULT_COMMON, Common, Timeout, read_number
 from node.cli.output import print_bytes, print_facts, print_json
 from node.cli.perform import perform, seconds
 from node.verbs import CoreProof, ExitCode, Result, VerbError, decode_bytes, encode_bytes
@@ -21,7 +21,11 @@ MAX_FILE_BYTES = 1 << 25
 def proof(
     core: CoreRef,
     index: Annotated[
-        int | None, Parameter(help="The block's number, from 0; without it the head is proven.")
+        int | None,
+        Parameter(
+            help="The block's number, from 0; without it the head is proven.",
+            converter=read_number,
+        ),
     ] = None,
     /,
     *,

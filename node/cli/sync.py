@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from node.cli.options import DEFAULT_COMMON, Common
+from node.cli.options import DEFAULT_COMMON, Common, read_number
 from node.cli.output import facts, print_json, table
 from node.cli.perform import ask_node, need_node, seconds
 from node.cli.watch import Watch, repeat, show
@@ -85,6 +85,7 @@ def wait(
         Parameter(
             help="On how many nodes they must be, this one included. Default: as `beemesh up`.",
             show_default=False,
+            converter=read_number,
         ),
     ] = None,
     timeout: Annotated[str, Parameter(help="How long to wait: 60, 500ms, 5m.")] = "60",

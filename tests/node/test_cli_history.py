@@ -102,6 +102,31 @@ async def test_nor_by_its_key(is_open: bool) -> None:
         assert (core.length, core.fork, await core.get(0)) == (1, 0, b"x")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("core", "truncate", "log", "1.5"),
+        ("core", "clear", "log", "0", "1.5"),
+        ("core", "get", "log", "0.5"),
+        ("core", "proof", "log", "0.5"),
+        ("bee", "ls", "log", "--limit", "1.5"),
+        ("invite", "--uses", "1.5"),
+        ("sync", "wait", "--min-copies", "x"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_whole_number_is_not_rounded_to_one(
+    beemesh: Beemesh, command: tuple[str, ...]
+) -> None:
+    """`core truncate log 1.5` kept two blocks, and began a new history."""
+    beemesh("core", "append", "log", "one", "two", "three")
+    code, out, error = beemesh(*command)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert f'unable to convert "{command[-1]}" into int' in error
+    (info,) = beemesh.json("core", "info", "log")
+    assert (info["length"], info["fork"]) == (3, 0)
+
+
 async def test_a_core_in_use_is_not_purged() -> None:
     async with open_corestore(None) as store:
         core = await store.get(name="log")
