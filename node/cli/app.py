@@ -172,6 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         give_up_stdout()
         return ExitCode.OK
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            return ExitCode.OK  # rich has ended it, for the same reason
+        raise
     except Exception as error:  # the outermost frame: every failure is one line
         if show_traceback:
             raise

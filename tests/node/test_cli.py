@@ -200,6 +200,23 @@ def test_a_block_of_no_bytes_is_asked_for_in_so_many_words(
     assert beemesh.json("core", "append", "log", "")[0]["length"] == 1
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("core", "ls")], ids=" ".join)
+def test_a_reader_that_has_had_enough_is_no_failure(
+    beemesh: Beemesh, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """As `head` in a script that stops at the first failure."""
+    beemesh("core", "append", "log", "one")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "node", *arguments]
+    environment = {**os.environ, "BEEMESH_DATA": str(tmp_path / "data")}
+    with open(writing, "wb") as out:
+        done = subprocess.run(
+            command, stdout=out, stderr=subprocess.PIPE, env=environment, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_bee_put_get_ls_info(beemesh: Beemesh) -> None:
     for key, value in (("b", "2"), ("a", "1"), ("ba", "3")):
         assert beemesh("bee", "put", "kv", key, value)[0] == 0
