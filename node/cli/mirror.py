@@ -65,7 +65,11 @@ def unmirror(
     common: Common = DEFAULT_COMMON,
 ) -> int:
     """Stop keeping a core up to date and announcing it; its blocks stay until room is needed."""
-    return _perform(common, RemoveMirror(mirror))
+    return _perform(
+        common,
+        RemoveMirror(mirror),
+        "This core is not kept any more; its blocks stay until room is needed.",
+    )
 
 
 def mirrors(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
@@ -81,12 +85,14 @@ def mirrors(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
     return show(watch, lambda: _view(client))
 
 
-def _perform(common: Common, verb: MirrorVerb) -> int:
+def _perform(common: Common, verb: MirrorVerb, sentence: str = "") -> int:
     results = list(ask_node(common, verb))
     if common.json:
         for result in results:
             print_json(result)
     else:
+        if sentence:
+            print(sentence)
         print_renderable(_table(results))
     return ExitCode.OK
 

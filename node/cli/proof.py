@@ -49,6 +49,8 @@ def proof(
     """
     if fork and index is not None:
         raise VerbError(ExitCode.USAGE, "a block's number and --fork exclude one another")
+    if out is None and not common.json and sys.stdout.isatty():
+        raise VerbError(ExitCode.USAGE, "a proof is no text for a terminal: say --out FILE")
     for result in perform(common, CoreProof(core, index, fork, seconds(timeout))):
         if out is not None:
             data = decode_bytes("proof", result)

@@ -67,6 +67,15 @@ def test_a_block_is_proven_and_verified_without_a_directory(core: Command, tmp_p
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_proof_is_not_poured_over_a_terminal(
+    core: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.on_data("append", "log", "one")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, out, error = core.on_data("proof", "log", "0")
+    assert (code, out, "say --out FILE" in error) == (ExitCode.USAGE, "", True)
+
+
 def test_the_head_alone_and_json(core: Command, tmp_path: Path) -> None:
     core.on_data("append", "log", "one", "two")
     answer = core.json("proof", "log", "--data", str(core.data))

@@ -280,3 +280,4 @@ async def test_mirrors_on_the_command_line(tmp_path: Path) -> None:
             assert shown.lines[0]["held"] == 3
             gone = await node.beemesh("unmirror", "log")
             assert (gone.code, key in gone.out, "3 of 3, 100 %" in gone.out) == (0, True, True)
+            assert gone.out.startswith("This core is not kept any more")
