@@ -197,7 +197,8 @@ class DirectorySeat:
         membership = load_membership(config.mesh_path)
         if membership is None:
             raise VerbError(
-                ExitCode.NOT_FOUND, f"{config.data} belongs to no mesh: start with `beemesh up`"
+                ExitCode.NOT_FOUND,
+                f"{config.data} belongs to no mesh: start with `beemesh up --data {config.data}`",
             )
         self.membership = membership
         self.name = config.name

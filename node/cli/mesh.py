@@ -168,7 +168,8 @@ def _perform(common: Common, verb: MeshVerb) -> Iterator[Result]:
     from node.governing import perform_on_mesh
     from node.keeping import DirectorySeat
 
-    if not (config.key_path.exists() or config.mesh_path.exists()):
+    of_a_node = config.key_path, config.mesh_path, config.corestore_path
+    if not any(path.exists() for path in of_a_node):
         raise VerbError(
             ExitCode.NOT_FOUND,
             f"{config.data} holds no data: start with `beemesh up{at(config.data)}`",

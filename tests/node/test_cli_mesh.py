@@ -87,6 +87,13 @@ def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
     ]
 
 
+def test_a_directory_with_cores_and_no_mesh_is_not_said_to_be_empty(beemesh: Beemesh) -> None:
+    beemesh("core", "append", "log", "one")
+    for command in ("invite", "members", "mesh"):
+        code, _, error = beemesh(command)
+        assert (code, "belongs to no mesh" in error) == (ExitCode.NOT_FOUND, True)
+
+
 def test_nothing_is_signed_with_a_new_key_for_one_that_is_gone(
     beemesh: Beemesh, tmp_path: Path
 ) -> None:
