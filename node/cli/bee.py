@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from node.cli.core import CoreRef, print_info
 from node.cli.options import DEFAULT_COMMON, Common, Timeout, read_number
@@ -20,7 +20,12 @@ def ls(
     *,
     prefix: Annotated[str, Parameter(help="Only keys that begin with this.")] = "",
     limit: Annotated[
-        int, Parameter(help="At most this many; 0 means all.", converter=read_number)
+        int,
+        Parameter(
+            help="At most this many; 0 means all.",
+            converter=read_number,
+            validator=validators.Number(gte=0),
+        ),
     ] = 0,
     reverse: Annotated[
         bool, Parameter(negative="", show_default=False, help="From the last key backward.")

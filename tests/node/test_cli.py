@@ -268,6 +268,7 @@ def test_compact(beemesh: Beemesh) -> None:
         (ExitCode.NO_NODE, "no node is running", ["ls"]),
         (ExitCode.NOT_FOUND, "holds no data", ["core", "get", "log", "0"]),
         (ExitCode.NOT_FOUND, "is no file", ["import", "/nonexistent"]),
+        (ExitCode.USAGE, "--limit", ["bee", "ls", "kv", "--limit", "-1"]),
         (ExitCode.USAGE, "cannot be read as a SQLite file", ["import", __file__]),
         (ExitCode.NOT_FOUND, "nothing to export", ["export", "/nonexistent"]),
         (ExitCode.USAGE, "Unknown option", ["up", "--nonsense"]),
