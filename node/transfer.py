@@ -146,11 +146,7 @@ async def _export(
 async def _import(
     door: TransferDoor, path: Path, counts: Transferred
 ) -> AsyncGenerator[Result, None]:
-    try:
-        reader = await trio.to_thread.run_sync(open_foreign, path)
-    except FileNotFoundError as error:
-        raise VerbError(ExitCode.NOT_FOUND, f"{path} is no file") from error
-    with closing(reader):
+    with closing(await trio.to_thread.run_sync(open_source, path)) as reader:
         totals = await trio.to_thread.run_sync(reader.totals)
         importer = _Importer(door, reader, counts)
         for co_id, found in _in_order(reader):
@@ -161,6 +157,16 @@ async def _import(
         await importer.flush()
         for result in importer.take_results():
             yield result
+
+
+def open_source(path: Path) -> SqliteReader:
+    """The file that is to be imported. Blocks on the disk. Raises: VerbError."""
+    try:
+        return open_foreign(path)
+    except FileNotFoundError as error:
+        raise VerbError(ExitCode.NOT_FOUND, f"{path} is no file") from error
+    except ConfigError as error:
+        raise VerbError(ExitCode.USAGE, str(error)) from error
 
 
 class _Importer:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from node.cli.core import CoreRef, print_info
+from node.cli.core import CoreRef, print_info, read_stdin
 from node.cli.options import DEFAULT_COMMON, Common, Timeout, read_number
 from node.cli.output import print_bytes, print_json, print_renderable, table
 from node.cli.perform import perform, seconds
@@ -110,7 +109,7 @@ def put(
     common: Common = DEFAULT_COMMON,
 ) -> int:
     """Write one entry to a bee of ours."""
-    data = sys.stdin.buffer.read() if value is None else value.encode()
+    data = read_stdin("value") if value is None else value.encode()
     for result in perform(common, BeePut(name, key.encode(), data)):
         if common.json:
             print_json(result)

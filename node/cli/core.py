@@ -80,7 +80,7 @@ def append(
     elif lines:
         given = tuple(line.removesuffix(b"\n") for line in sys.stdin.buffer)
     else:
-        given = (_read_block(),)
+        given = (read_stdin("block"),)
     for result in perform(common, CoreAppend(name, given)):
         if common.json:
             print_json(result)
@@ -91,12 +91,12 @@ def append(
     return ExitCode.OK
 
 
-def _read_block() -> bytes:
+def read_stdin(what: str) -> bytes:
     """All of stdin. Raises: VerbError when it is empty, as of a program that failed."""
-    block = sys.stdin.buffer.read()
-    if not block:
-        raise VerbError(ExitCode.USAGE, 'stdin is empty: for a block of no bytes say ""')
-    return block
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise VerbError(ExitCode.USAGE, f'stdin is empty: for a {what} of no bytes say ""')
+    return data
 
 
 def truncate(

@@ -79,7 +79,9 @@ def set_policy(
         raise ConfigError("nothing to set: say all, lazy, --max-value-bytes or --max-age")
     change = ChangePolicy(
         replicate=replicate,
-        max_value_bytes=None if max_value_bytes is None else _size(max_value_bytes),
+        max_value_bytes=None
+        if max_value_bytes is None
+        else _size("--max-value-bytes", max_value_bytes),
         max_age_seconds=None if max_age is None else _seconds(max_age),
     )
     return _perform(common, change)
@@ -113,7 +115,8 @@ def peer(
 
     A used-up budget ends the exchange until the next day or month. `peer NODE both` removes a rule.
     """
-    rule = PeerChange(node, direction, _size(day_bytes), _size(month_bytes))
+    day, month = _size("--day-bytes", day_bytes), _size("--month-bytes", month_bytes)
+    rule = PeerChange(node, direction, day, month)
     return _perform(common, ChangePolicy(peers=(rule,)))
 
 
@@ -167,11 +170,11 @@ def _some(texts: list[str]) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _size(text: str) -> int:
+def _size(option: str, text: str) -> int:
     try:
         return 0 if text == "none" else parse_size(text)
     except ValueError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(f"{option}: {error}") from error
 
 
 def _seconds(text: str) -> float:

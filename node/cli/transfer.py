@@ -90,7 +90,7 @@ def _perform_here(config: Config, verb: TransferVerb, screen: _Screen) -> None:
     from node.journal import configure_journal
     from node.mesh.membership_file import load_membership
     from node.storing import may_append_alone, open_storing
-    from node.transfer import perform_transfer
+    from node.transfer import open_source, perform_transfer
 
     configure_journal("error", config.log_format)
     durability = Durability.parse(config.durability)
@@ -102,6 +102,8 @@ def _perform_here(config: Config, verb: TransferVerb, screen: _Screen) -> None:
             f"other nodes may know more of this one's log than is in {config.data}, and only a "
             f"running node asks them: start it with `beemesh up --data {config.data}`, then import",
         )
+    if isinstance(verb, ImportValues):
+        open_source(Path(verb.file)).close()  # else a mistyped name makes a data directory
 
     membership = load_membership(config.mesh_path)
     data_key = None if membership is None else membership.data_key

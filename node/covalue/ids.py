@@ -74,7 +74,9 @@ def named_co_id(text: str) -> RawCoId:
     try:
         return parse_co_id(text)
     except DecodeError:
-        raise ValueError(f"{text!r} is no coValue id: co_z and 25 or 26 letters") from None
+        raise ValueError(
+            f"{text!r} is no coValue id: co_z and 25 or 26 letters and digits"
+        ) from None
 
 
 @lru_cache(maxsize=_CACHED_IDS)

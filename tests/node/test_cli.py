@@ -217,6 +217,26 @@ def test_a_reader_that_has_had_enough_is_no_failure(
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_value_is_not_replaced_by_that_of_a_program_that_failed(
+    beemesh: Beemesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beemesh("bee", "put", "kv", "a", "1")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    code, _, error = beemesh("bee", "put", "kv", "a")
+    assert (code, 'for a value of no bytes say ""' in error) == (ExitCode.USAGE, True)
+    assert beemesh("bee", "get", "kv", "a")[:2] == (0, "1")
+    assert beemesh("bee", "put", "kv", "a", "")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["missing.db", "text.db"])
+def test_no_directory_is_made_for_an_import_of_nothing(
+    beemesh: Beemesh, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "text.db").write_text("no database")
+    assert beemesh("import", str(tmp_path / name))[0] in (ExitCode.USAGE, ExitCode.NOT_FOUND)
+    assert not (tmp_path / "data").exists()
+
+
 def test_bee_put_get_ls_info(beemesh: Beemesh) -> None:
     for key, value in (("b", "2"), ("a", "1"), ("ba", "3")):
         assert beemesh("bee", "put", "kv", key, value)[0] == 0
@@ -279,6 +299,8 @@ def test_compact(beemesh: Beemesh) -> None:
         (ExitCode.USAGE, "HOST:PORT", ["up", "--ws", "x:y"]),
         (ExitCode.USAGE, "a ticket", ["up", "--join", "127.0.0.1:1"]),
         (ExitCode.USAGE, "no duration", ["load", "co_z1", "--timeout", "soon"]),
+        (ExitCode.USAGE, "--day-bytes: '1G'", ["policy", "peer", "a", "up", "--day-bytes", "1G"]),
+        (ExitCode.USAGE, "--max-value-bytes:", ["policy", "set", "all", "--max-value-bytes", "1G"]),
         (ExitCode.USAGE, "no count of at least 1", ["sync", "wait", "--min-copies", "0"]),
         (ExitCode.USAGE, "convert", ["core", "get", "log", "first"]),
         (ExitCode.USAGE, "cannot be read", ["status", "--config", "/nonexistent"]),
