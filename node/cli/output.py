@@ -135,6 +135,29 @@ class _Listing:
             yield facts((name, cell) for name, cell in named if cell not in ("", "-"))
 
 
+def fitting(renderable: RenderableType) -> RenderableType:
+    """The same for a whole terminal: where that is too low, the last line says so."""
+    return _Fitting(renderable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    renderable: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.segment import Segment
+        from rich.text import Text
+
+        lines = console.render_lines(self.renderable, options.reset_height())
+        height = options.max_height
+        fits = len(lines) <= height
+        for line in lines if fits else lines[: height - 1]:
+            yield from line
+            yield Segment.line()
+        if not fits:
+            yield Text(f"{len(lines) - height + 1} more lines do not fit here", style="dim")
+
+
 def print_renderable(renderable: RenderableType) -> None:
     from rich.console import Console
 

@@ -12,7 +12,7 @@ import msgspec
 from cyclopts import Parameter
 
 from node.cli.options import DEFAULT_COMMON, Common
-from node.cli.output import facts, print_json, print_renderable, table
+from node.cli.output import facts, fitting, print_json, print_renderable, table
 from node.cli.perform import need_node
 from node.client import AdminClient
 from node.verbs import ExitCode
@@ -84,5 +84,5 @@ def show(watch: bool, view: Callable[[], RenderableType]) -> int:
         return repeat(watch, lambda: print_renderable(view()))
     from rich.live import Live
 
-    with Live(view(), auto_refresh=False, screen=True) as live:
-        return repeat(watch, lambda: live.update(view(), refresh=True))
+    with Live(fitting(view()), auto_refresh=False, screen=True) as live:
+        return repeat(watch, lambda: live.update(fitting(view()), refresh=True))

@@ -5,8 +5,9 @@ import json
 
 import pytest
 from rich.console import Console, RenderableType
+from rich.screen import Screen
 
-from node.cli.output import facts, print_error, print_facts, print_json, table
+from node.cli.output import facts, fitting, print_error, print_facts, print_json, table
 from node.cli.watch import show as show_watched
 
 KEY = "xzwdhhqyydftr3odriy4bp3j56ff69fyj1757ipygqcatpth6u4y"
@@ -110,3 +111,19 @@ def test_what_is_printed_plainly_is_not_obeyed_either(capsys: pytest.CaptureFixt
     assert error == "beemesh: " + SHOWN.replace(r"\n", " ") + "\n"
     assert "\x9b" not in line
     assert json.loads(line) == {"name": ODD}
+
+
+@pytest.mark.parametrize(
+    ("height", "said"),
+    [
+        (5, ["a  1", "b  2", "c  3", "d  4", ""]),
+        (3, ["a  1", "b  2", "2 more lines do not fit here"]),
+    ],
+)
+def test_what_a_low_terminal_cuts_off_is_said(height: int, said: list[str]) -> None:
+    """`status --watch` ended in the middle of its table as if that was all."""
+    file = io.StringIO()
+    console = Console(file=file, width=60, height=height, force_terminal=True, color_system=None)
+    rows = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]
+    console.print(Screen(fitting(facts(rows))))
+    assert [line.rstrip() for line in file.getvalue().split("\n")][:height] == said
