@@ -56,6 +56,8 @@ async def back_up(config: Config, store: Corestore, verb: BackUp) -> Result:
 def _make_private(target: Path, data: Path) -> None:
     if target.resolve().is_relative_to(data.resolve()):
         raise OSError(errno.EINVAL, "it is inside the data directory, and would go with it")
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it is no directory")
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     if any(target.iterdir()):
         raise FileExistsError(errno.EEXIST, "it is not empty")

@@ -10,7 +10,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from node.cli.options import DEFAULT_COMMON, Common, read_number
-from node.cli.output import print_error, print_facts, print_json, print_renderable, table
+from node.cli.output import (
+    is_unicode,
+    print_error,
+    print_facts,
+    print_json,
+    print_renderable,
+    table,
+)
 from node.cli.perform import at
 from node.client import AdminClient
 from node.errors import ConfigError
@@ -210,7 +217,8 @@ def _duration(text: str) -> float:
 
 def _print_ticket(result: Result, is_terminal: bool, qr: bool | None) -> None:
     ticket = str(result["ticket"])
-    if qr or (qr is None and is_terminal):
+    # Elsewhere each block would be an escape of six characters.
+    if (qr or (qr is None and is_terminal)) and is_unicode():
         from node.cli.qr import draw_qr
 
         print(draw_qr(ticket.upper(), colors=is_terminal))

@@ -20,9 +20,13 @@ _LAST_COLUMN = 20
 """How narrow the last column of a table may get before the table is given up."""
 
 
+def is_unicode() -> bool:
+    """Whether stdout takes every character."""
+    return sys.stdout.encoding.lower().startswith("utf")
+
+
 def print_json(value: Mapping[str, object]) -> None:
-    is_unicode = sys.stdout.encoding.lower().startswith("utf")
-    text = json.dumps(value, ensure_ascii=not is_unicode)
+    text = json.dumps(value, ensure_ascii=not is_unicode())
     print(visible_json(text), flush=True)
 
 

@@ -70,6 +70,14 @@ async def test_no_backup_goes_into_the_data_itself(tmp_path: Path) -> None:
             assert not inside.parent.joinpath("today").exists()
 
 
+async def test_a_file_is_no_place_for_a_backup(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    async with open_node(config(tmp_path / "data")) as node:
+        with pytest.raises(VerbError, match="file cannot be used: it is no directory"):
+            await ask(node, BackUp(str(tmp_path / "file")))
+    assert (tmp_path / "file").read_bytes() == b"kept"
+
+
 async def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     data, copy = tmp_path / "data", tmp_path / "copy"
     async with open_node(config(data, store="sqlite")) as node:

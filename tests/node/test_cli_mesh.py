@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,20 @@ def test_a_code_is_drawn_in_half_blocks() -> None:
     assert lines[0] == "█" * 25  # light all around
     assert lines[1].startswith("██ ▄▄▄▄▄ █")  # a finder pattern: dark, light, dark
     assert draw_qr("BEEMESH1ABC", colors=True).count("\x1b[0m") == len(lines)
+
+
+def test_no_code_is_drawn_where_its_blocks_cannot_be_written(
+    beemesh: Beemesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a page of escapes, such as \\u2588."""
+    founded(tmp_path / "data")
+    with io.TextIOWrapper(io.BytesIO(), encoding="latin-1") as narrow, monkeypatch.context() as out:
+        out.setattr(sys, "stdout", narrow)
+        assert beemesh("invite", "--qr")[0] == ExitCode.OK
+        narrow.flush()
+        narrow.seek(0)
+        (ticket,) = narrow.read().splitlines()
+    assert Ticket.decode(ticket).mesh_name == "hive"
 
 
 def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
