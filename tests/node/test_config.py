@@ -215,13 +215,14 @@ def test_access(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("1", 1), (7, 7), ("32MiB", 2**25), ("1.5 kB", 1500), ("2gib", 2**31)]
+    ("text", "size"),
+    [("1", 1), (7, 7), ("32MiB", 2**25), ("1.5 kB", 1500), ("2gib", 2**31), ("2TiB", 2**41)],
 )
 def test_sizes(text: object, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "MiB", "-1", "1 XB", "0", True, None])
+@pytest.mark.parametrize("text", ["", "MiB", "-1", "1 XB", "0", True, None, "9" * 400])
 def test_bad_sizes(text: object) -> None:
     with pytest.raises(ValueError, match="no size"):
         parse_size(text)
