@@ -120,6 +120,12 @@ async def open_data_core(cores: Corestore, data_key: bytes | None = None) -> Asy
         await core.close()
 
 
+def make_store_directory(config: Config) -> None:
+    """Make the data directory and the place of the store in it, for the owner alone. Blocks."""
+    for path in (config.data, config.corestore_path):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
 async def has_served(config: Config) -> bool:
     """Whether a node has run on the data core here, and not just a command.
 

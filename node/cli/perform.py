@@ -84,7 +84,7 @@ def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
     from hypercore.corestore import open_corestore
     from node.logs import DATA_CORE, perform_on_store
     from node.mesh.membership_file import load_membership
-    from node.storing import open_data_core
+    from node.storing import make_store_directory, open_data_core
 
     if not config.corestore_path.is_dir() and not verb_creates(verb):
         raise VerbError(
@@ -96,7 +96,7 @@ def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
     data_key = None if membership is None else membership.data_key
 
     async def run() -> list[Result]:
-        config.corestore_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_store_directory(config)
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(open_corestore(config.corestore_path))
             if data_key is not None and DATA_CORE in store.names():

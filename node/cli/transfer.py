@@ -89,7 +89,7 @@ def _perform_here(config: Config, verb: TransferVerb, screen: _Screen) -> None:
     from node.cojson.host import open_sync_host
     from node.journal import configure_journal
     from node.mesh.membership_file import load_membership
-    from node.storing import may_append_alone, open_storing
+    from node.storing import make_store_directory, may_append_alone, open_storing
     from node.transfer import open_source, perform_transfer
 
     configure_journal("error", config.log_format)
@@ -109,7 +109,7 @@ def _perform_here(config: Config, verb: TransferVerb, screen: _Screen) -> None:
     data_key = None if membership is None else membership.data_key
 
     async def run() -> None:
-        config.corestore_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_store_directory(config)
         async with (
             open_corestore(config.corestore_path, durability=durability, read_only=False) as cores,
             open_storing(config, cores, data_key, may_leave=True) as storing,

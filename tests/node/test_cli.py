@@ -151,7 +151,7 @@ def test_import_and_export_without_a_node(beemesh: Beemesh, tmp_path: Path) -> N
 def test_a_node_starts_in_a_store_that_a_command_has_made(
     beemesh: Beemesh, tmp_path: Path, first: str
 ) -> None:
-    """It is a new one, and its keys are not missed."""
+    """It is a new one, its keys are not missed, and others may not look into it."""
     data = tmp_path / "data"
     if first == "import":
         trio.run(fill, tmp_path / "source.db", Author("ann").account())
@@ -163,6 +163,7 @@ def test_a_node_starts_in_a_store_that_a_command_has_made(
         async with open_node(config(data)) as node:
             return node.status().covalues
 
+    assert data.stat().st_mode & 0o077 == 0
     assert trio.run(start) == (first == "import")
 
 
