@@ -145,7 +145,7 @@ class Mesh:
         self._connected_cores: Counter[bytes] = Counter()
 
         # What is kept here, and what is exchanged with whom.
-        self.interest = OwnInterest(host, self.members, policy)
+        self.interest = OwnInterest(host, self.members, policy, lambda: self.trust.is_blind)
         self.owners = OwnerTable(host.store)
         self.screening = Screening(policy, host, self.owners)
         self.provenance = Provenance(data)

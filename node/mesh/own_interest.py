@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import trio
@@ -20,12 +20,20 @@ class OwnInterest:
     """What is kept for good, by the policy, and what clients have open now."""
 
     def __init__(
-        self, host: MeshHost, members: Mapping[bytes, Member], policy: ReplicaPolicy
+        self,
+        host: MeshHost,
+        members: Mapping[bytes, Member],
+        policy: ReplicaPolicy,
+        is_blind: Callable[[], bool],
     ) -> None:
-        """`members` is the mesh's own table, by id."""
+        """`members` is the mesh's own table, by id.
+
+        A blind node wants no values: members would wait for it to say that it has them.
+        """
         self.policy = policy
         self._host = host
         self._members = members
+        self._is_blind = is_blind
 
     def tell(self, member: Member) -> None:
         """Bring what a member knows of our interest up to date: none, if nothing of it is taken."""
@@ -39,15 +47,16 @@ class OwnInterest:
 
     def _tell(self, member: Member, wanted: frozenset[RawCoId]) -> None:
         policy = self.policy
-        if not (member.direction.takes and member.may_write):
+        if not (member.direction.takes and member.may_write) or self._is_blind():
             policy, wanted = ReplicaPolicy(), frozenset()
         member.carry_out(member.session.tell_interest(policy, wanted))
 
     def ask_for_listing(self, member: Member) -> None:
         """Have the member tell once more of all that we follow."""
-        policy = replace(self.policy, prefixes=(), owners=frozenset())
         wanted = self._single_ids()
-        member.carry_out(member.session.tell_interest(policy, wanted))
+        if not self._is_blind():
+            policy = replace(self.policy, prefixes=(), owners=frozenset())
+            member.carry_out(member.session.tell_interest(policy, wanted))
         self._tell(member, wanted)
 
     async def run(self) -> None:

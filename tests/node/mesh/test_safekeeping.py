@@ -360,6 +360,24 @@ async def test_two_keepers_and_one_of_them_goes() -> None:
             assert reader.mesh.safekeeping.absent == {}
 
 
+async def test_nobody_waits_for_a_keeper_to_read_though_it_is_told_to_keep_everything() -> None:
+    """With `--replicate all`, say: its writers were sending for ever, as their status said."""
+    founder = founded()
+    value = Author(1).value("kept")
+    everything = ReplicaPolicy(everything=True)
+    async with (
+        open_mesh_node(1, founder) as owner,
+        open_mesh_node(2, joined(founder, Role.BLIND), everything) as keeper,
+    ):
+        await owner.host.receive_content("test", [value.edit("[]", with_header=True)])
+        async with connected(owner, keeper):
+            await keep_all(keeper, owner)
+            await owner.host.receive_content("test", [value.edit("[1]")])
+            keeper.mesh.change_policy(everything)
+            await keep_all(keeper, owner)
+            await wait_until(lambda: owner.mesh.sync_state().is_done)
+
+
 async def test_writers_read_one_another() -> None:
     founder = founded()
     value = Author(1).value("shared")
