@@ -19,7 +19,7 @@ from node.errors import CorruptStore
 from node.mesh.mesh import Mesh
 from node.mesh.owners import owner_in
 from node.mesh.replicas import Why
-from node.values import named_id
+from node.values import check_finds, named_id
 from node.verbs import Explain, Result
 
 _WHY_TEXT = {
@@ -46,6 +46,8 @@ async def explain(
         damage = None
     except CorruptStore as error:
         value, damage = None, str(error)
+    if value is None and damage is None:
+        check_finds(mesh, co_id)
     holders = [] if mesh is None else await _ask_holders(mesh, co_id, value, verb.timeout_seconds)
     owners: tuple[str, ...] = ()
     if mesh is not None and value is not None:

@@ -72,6 +72,7 @@ async def _load(host: SyncHost, mesh: Mesh | None, verb: Load) -> Result:
             f"{co_id} did not come whole within {verb.timeout_seconds:g} s: try again, or "
             f"with a longer --timeout",
         )
+    check_finds(mesh, co_id)
     match 0 if mesh is None else len(mesh.members):
         case 0 if mesh is None:
             others = "with --store sqlite there are no other nodes to ask"
@@ -82,6 +83,13 @@ async def _load(host: SyncHost, mesh: Mesh | None, verb: Load) -> Result:
         case count:
             others = f"none of the {count} connected nodes has it"
     raise VerbError(ExitCode.NOT_FOUND, f"{co_id} is not here, and {others}: see `beemesh peers`")
+
+
+def check_finds(mesh: Mesh | None, co_id: RawCoId) -> None:
+    """Raises: VerbError, if this node cannot tell whether others have what is not here."""
+    if mesh is not None and mesh.trust.is_blind:
+        text = f"{co_id} is not here to read: this node is blind, and keeps logs; ask another node"
+        raise VerbError(ExitCode.NOT_FOUND, text)
 
 
 def _describe_load(report: LoadReport, mesh: Mesh | None) -> Result:

@@ -15,7 +15,7 @@ from node.covalue.ids import RawCoId
 from node.daemon import open_node
 from node.errors import ConfigError
 from node.running import Node
-from node.verbs import Load, MeshInvite, VerbError
+from node.verbs import ExitCode, Explain, Load, MeshInvite, VerbError
 from tests.support.authors import Author, edits, map_header
 from tests.support.running_node import run_beemesh
 
@@ -47,6 +47,19 @@ async def wait_kept(keeper: Node, owner: Node) -> None:
             for core in keeper.status().cores
         ):
             await trio.lowlevel.checkpoint()
+
+
+async def test_a_keeper_does_not_say_that_a_value_is_nowhere(tmp_path: Path) -> None:
+    """It cannot read what it keeps, nor ask: somebody connected may well have it."""
+    co_id = ANN.content(HEADER, edits(1), as_agent=True).co_id
+    with trio.fail_after(60):
+        async with open_node(config(tmp_path / "a", mesh_encrypted=True)) as owner:
+            blind = await invite(owner, "blind")
+        async with open_node(config(tmp_path / "b", join=[blind])) as keeper:
+            for verb in (Load(co_id), Explain(co_id)):
+                with pytest.raises(VerbError, match=r"this node is blind.*ask another") as refused:
+                    _ = [result async for result in keeper.perform(verb)]
+                assert refused.value.code is ExitCode.NOT_FOUND
 
 
 async def test_a_keeper_serves_what_it_kept_before_it_was_restarted(tmp_path: Path) -> None:
