@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import structlog
@@ -51,10 +51,12 @@ def run_node(config: Config, *, as_json: bool) -> int:
 
 async def _run(config: Config, as_json: bool) -> int:
     manager = ServiceManager.of(os.environ, os.getpid())
+    has_terminal = sys.stdin.isatty()  # one that has closed is none any more
     with trio.open_signal_receiver(*_signals()) as signals:
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as serving:
-                nursery.start_soon(_stop_on_signal, signals, serving, config, manager)
+                stops = _StopSignals(signals, has_terminal)
+                nursery.start_soon(_stop_on_signal, stops, serving, config, manager)
                 await _serve(config, manager, as_json=as_json)
             nursery.cancel_scope.cancel()
     _log.info("stopped")
@@ -95,31 +97,43 @@ async def _serve(config: Config, manager: ServiceManager, *, as_json: bool) -> N
 
 
 async def _stop_on_signal(
-    signals: AsyncIterator[int],
+    stops: AsyncIterator[int],
     serving: trio.CancelScope,
     config: Config,
     manager: ServiceManager,
 ) -> None:
     """The first signal stops in order, within `shutdown_seconds`; the second at once."""
-    name = signal.Signals(await _anext_stop(signals)).name
+    name = signal.Signals(await anext(stops)).name
     _log.info("stopping", signal=name)
     manager.tell("STOPPING=1")
     serving.cancel()
     with trio.move_on_after(_ECHO_SECONDS):
         while True:
-            await _anext_stop(signals)
+            await anext(stops)
     with trio.move_on_after(config.shutdown_seconds):
-        await _anext_stop(signals)
+        await anext(stops)
     print_error("stopped before everything was closed; what was acknowledged is safe")
     os._exit(ExitCode.FAILED)
 
 
-async def _anext_stop(signals: AsyncIterator[int]) -> int:
-    while True:
-        number = await anext(signals)
-        if number != signal.SIGHUP or sys.stdin.isatty():
-            return number
-        _log.info("not reloaded", reason="lists and tokens are, when they change; restart for more")
+@dataclass(slots=True)
+class _StopSignals:
+    """The signals that mean to stop: SIGHUP does only where a terminal has closed."""
+
+    signals: AsyncIterator[int]
+    has_terminal: bool
+
+    def __aiter__(self) -> _StopSignals:
+        return self
+
+    async def __anext__(self) -> int:
+        while True:
+            number = await anext(self.signals)
+            if number != signal.SIGHUP or self.has_terminal:
+                return number
+            _log.info(
+                "not reloaded", reason="lists and tokens are, when they change; restart for more"
+            )
 
 
 def _facts_for_programs(node: Node) -> dict[str, object]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -99,6 +102,28 @@ async def test_a_node_needs_none_of_its_streams(tmp_path: Path) -> None:
             process.send_signal(signal.SIGHUP)
             assert (await ask(admin, "/readyz"))[0] == 200
             process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+        finally:
+            process.kill()
+
+
+async def test_a_node_stops_when_its_terminal_closes(tmp_path: Path) -> None:
+    """Found in use: a terminal that has closed is none, so it looked like a service's node."""
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    with trio.fail_after(60):
+        process = await start(
+            tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take_terminal
+        )
+        try:
+            os.close(theirs)
+            await wait_for_admin(tmp_path)
+            os.close(ours)
             assert await process.wait() == 0
         finally:
             process.kill()
