@@ -22,6 +22,7 @@ from weakref import WeakSet
 import trio
 from rocksdict import Rdict, WriteOptions
 from rocksdict import WriteBatch as NativeBatch
+from trio.from_thread import check_cancelled
 
 from hypercore.errors import (
     CorruptStorage,
@@ -368,8 +369,7 @@ class RocksStorage:
     async def copy_to(self, path: Path) -> None:
         """Copy all that is committed into the directory `path`, which is made, as a store.
 
-        Raises: UsageError, StoreSuspended, StorageFailed, OSError. Cancel: it is finished
-        first, or nothing is left of it.
+        Raises: UsageError, StoreSuspended, StorageFailed, OSError. Cancel: it is whole, or gone.
         """
         if self._column is None:
             raise self._shut()
@@ -384,8 +384,7 @@ class RocksStorage:
             if self._column is None:
                 raise self._shut()
             try:
-                check = trio.from_thread.check_cancelled
-                copy_database(self._db, self.path / "db", path / "db", check)
+                copy_database(self._db, self.path / "db", path / "db", check_cancelled)
             except OSError:
                 raise
             except Exception as error:  # RocksDB's errors have no class of their own
