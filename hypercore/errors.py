@@ -81,7 +81,7 @@ class StoreLocked(UsageError, RuntimeError):
     """Somebody else has this directory open; `holder` says who, as far as known."""
 
     def __init__(self, path: str, holder: str) -> None:
-        super().__init__(f"{path} is in use by {holder}: stop it first, or open another directory")
+        super().__init__(f"{path} is in use by {holder}: stop it first, or name another place")
         self.path = path
         self.holder = holder
 

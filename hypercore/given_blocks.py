@@ -49,7 +49,7 @@ def check_index(index: int, length: int) -> None:
 def check_cut(length: int, fork: int | None) -> None:
     """Raises: TypeError for where a log is cut, or for a fork, that is not an int."""
     for name, number in (("length", length), ("fork", 0 if fork is None else fork)):
-        if not isinstance(number, int):
+        if type(number) is not int:
             raise TypeError(f"the {name} of a log is int, not {type(number).__name__}")
 
 

@@ -197,6 +197,8 @@ def _prepare(config: Config, misses_keys: bool) -> _Prepared:
     """Read who we are, or make it on the first start; blocks on the disk."""
     joining = parse_joins(config.join)
     admin_token = choose_token(config.admin_token_file)
+    if config.data.exists() and not config.data.is_dir():
+        raise ConfigError(f"{config.data} is no directory")
     stored = load_membership(config.mesh_path)
     if stored is not None and config.has_mesh and not config.corestore_path.is_dir():
         # Members would take what this node has in a new store for all that it ever had.

@@ -22,8 +22,11 @@ TABLE_SECONDS = 8.0
 MULTICAST_SECONDS = 5.0
 """How long a neighbor may take to be heard: registering a name takes two of them."""
 
-NEIGHBORS_SECONDS = 2.0
-"""How long others may answer once one is heard: nobody says the same twice within a second."""
+NEIGHBORS_SECONDS = 3.0
+"""How long others may answer once one is heard.
+
+Nobody says the same twice within a second; the questions after the first come 1 s and 3 s later.
+"""
 
 _EARLIEST_UNIX_SECONDS = 1_735_689_600  # 2025-01-01
 _TOPIC = bytes(32)

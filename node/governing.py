@@ -95,8 +95,8 @@ async def perform_on_mesh(seat: Seat, verb: MeshVerb) -> AsyncGenerator[Result, 
 
 
 async def _invite(seat: Seat, verb: MeshInvite, now: float) -> Result:
-    role = None if not verb.role else _read_role(verb.role)
     member = None if not verb.member else _find(seat, verb.member, now)
+    role = _read_role(verb.role) if verb.role else _role_to_keep(seat, member, now)
     expiry = None if verb.expires_seconds is None else int(now + verb.expires_seconds)
     ticket = seat.membership.invite(
         seat.identity,
@@ -123,6 +123,16 @@ async def _invite(seat: Seat, verb: MeshInvite, now: float) -> Result:
         "addresses": list(ticket.addresses),
         "is_encrypted": ticket.is_encrypted,
     }
+
+
+def _role_to_keep(seat: Seat, member: bytes | None, now: float) -> Role | None:
+    """What a node has or had that may not write: nobody becomes a writer without a word."""
+    if member is None:
+        return None
+    met = seat.book.get(member.hex())
+    granted = seat.membership.judge(member, None, now).role
+    has_or_had = granted or ("" if met is None else met.role)
+    return next((role for role in (Role.READER, Role.BLIND) if role == has_or_had), None)
 
 
 async def _revoke(seat: Seat, verb: MeshRevoke, now: float) -> Result:

@@ -18,6 +18,7 @@ from hypercore.crypto import KeyPair, encode_id
 from hypercore.fork_proof import verify_fork_proof
 from hypercore.replication.messages import PROTOCOL as LOG_PROTOCOL
 from node.access.opening import Access
+from node.access.reasons import Reason
 from node.backup import back_up
 from node.block_cache import BlockCache
 from node.cojson.host import SyncHost
@@ -443,6 +444,8 @@ class Node:
                     text = "this node is in no mesh: other nodes cannot read --store sqlite"
                     raise VerbError(ExitCode.USAGE, text)
                 return perform_on_mesh(self.keeper, verb)
+            case ImportValues() if self.access.gate.is_read_only:
+                raise VerbError(ExitCode.FAILED, f"nothing imported: {Reason.READ_ONLY.text}")
             case ImportValues() | ExportValues():
                 return perform_transfer(self.host, verb)
             case AddMirror() | RemoveMirror() | ListMirrors():

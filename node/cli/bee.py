@@ -8,7 +8,7 @@ from cyclopts import Parameter, validators
 
 from node.cli.core import CoreRef, print_info, read_stdin
 from node.cli.options import DEFAULT_COMMON, Common, Timeout, read_number
-from node.cli.output import print_bytes, print_json, print_renderable, table
+from node.cli.output import counted, print_bytes, print_json, print_renderable, table
 from node.cli.perform import perform, seconds
 from node.verbs import BeeCompact, BeeGet, BeeInfo, BeeList, BeePut, ExitCode
 
@@ -70,7 +70,8 @@ def compact(
             continue
         verb = "would go" if dry_run else "are gone"
         print(
-            f"{result['name']}: {result['blocks']:,} blocks of {result['bytes']:,} bytes {verb}, "
+            f"{result['name']}: {counted(result['blocks'], 'block')} of "
+            f"{counted(result['bytes'], 'byte')} {verb}, "
             f"{result['blocks_kept']:,} stay"
         )
     return ExitCode.OK

@@ -8,7 +8,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from node.cli.options import DEFAULT_COMMON, Common, Timeout, read_number
-from node.cli.output import print_bytes, print_facts, print_json, print_renderable, table
+from node.cli.output import (
+    counted,
+    print_bytes,
+    print_facts,
+    print_json,
+    print_renderable,
+    table,
+)
 from node.cli.perform import perform, seconds
 from node.verbs import (
     CoreAppend,
@@ -85,9 +92,8 @@ def append(
         if common.json:
             print_json(result)
         else:
-            print(
-                f"{name} now has {result['length']} blocks; the first new one is {result['index']}"
-            )
+            length = counted(result["length"], "block")
+            print(f"{name} now has {length}; the first new one is {result['index']}")
     return ExitCode.OK
 
 
@@ -144,7 +150,8 @@ def recover(
         if common.json:
             print_json(result)
         else:
-            print(f"{core} takes more; it has {result['length']:,} blocks, fork {result['fork']}")
+            length = counted(result["length"], "block")
+            print(f"{core} takes more; it has {length}, fork {result['fork']}")
     return ExitCode.OK
 
 
@@ -170,7 +177,7 @@ def purge(
         if common.json:
             print_json(result)
         else:
-            print(f"{core} is gone, with {result['blocks']} blocks")
+            print(f"{core} is gone, with {counted(result['blocks'], 'block')}")
     return ExitCode.OK
 
 
@@ -178,8 +185,8 @@ def _print_cut(common: Common, result: Result, what: str) -> None:
     if common.json:
         print_json(result)
     else:
-        blocks, length, fork = result["blocks"], result["length"], result["fork"]
-        print(f"{blocks} blocks {what}; the core has {length} blocks, fork {fork}")
+        blocks, length = (counted(result[name], "block") for name in ("blocks", "length"))
+        print(f"{blocks} {what}; the core has {length}, fork {result['fork']}")
 
 
 def print_info(common: Common, result: Result) -> None:

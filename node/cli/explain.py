@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from node.cli.options import DEFAULT_COMMON, Common, Timeout
-from node.cli.output import print_facts, print_json
+from node.cli.output import counted, print_facts, print_json
 from node.cli.perform import ask_node, seconds
 from node.verbs import ExitCode, Explain, Result
 from node.web.wording import format_age
@@ -56,7 +56,7 @@ def _rows(result: Result) -> list[tuple[str, str]]:
             *rows,
             (
                 "who else",
-                f"none of the {asked} connected nodes" if asked else "no node is connected",
+                f"nobody: {counted(asked, 'node')} asked" if asked else "no node is connected",
             ),
         ]
     rows.extend(_listed("who else", [_holder_text(holder) for holder in holders]))

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from node.cli.options import DEFAULT_COMMON, Common, read_number
 from node.cli.output import (
+    counted,
     is_unicode,
     print_error,
     print_facts,
@@ -41,7 +42,11 @@ def invite(
     *,
     role: Annotated[
         str | None,
-        Parameter(help="writer, reader, blind or admin. Default: writer.", show_default=False),
+        Parameter(
+            help="writer, reader, blind or admin. Default: writer; for a node that was let in as "
+            "less, as what it was.",
+            show_default=False,
+        ),
     ] = None,
     expires: Annotated[
         str | None,
@@ -228,7 +233,7 @@ def _print_ticket(result: Result, is_terminal: bool, qr: bool | None) -> None:
         member, uses = result["member"], result["uses"]
         everybody = "whoever has it"
         if uses is not None:
-            everybody = f"{uses} node{'s'[: uses != 1]}, which must come here first"
+            everybody = f"{counted(uses, 'node')}, which must come here first"
         kind = ", encrypted" if result["is_encrypted"] else ""
         print_facts(
             [

@@ -25,6 +25,11 @@ def is_unicode() -> bool:
     return sys.stdout.encoding.lower().startswith("utf")
 
 
+def counted(count: object, noun: str) -> str:
+    """`1 block`, `2,000 blocks`."""
+    return f"{count:,} {noun}{'s'[: count != 1]}"
+
+
 def print_json(value: Mapping[str, object]) -> None:
     text = json.dumps(value, ensure_ascii=not is_unicode())
     print(visible_json(text), flush=True)

@@ -11,7 +11,7 @@ import msgspec
 from cyclopts import Parameter
 
 from node.cli.options import DEFAULT_COMMON, Common, read_number
-from node.cli.output import facts, print_json, table
+from node.cli.output import counted, facts, print_json, table
 from node.cli.perform import ask_node, need_node, seconds
 from node.cli.watch import Watch, repeat, show
 from node.errors import ConfigError
@@ -178,7 +178,7 @@ def _overview_rows(overview: Overview) -> list[tuple[str, str]]:
         ]
     else:
         count = overview.logs_kept
-        text = f"cannot read, but keeps the logs of {count:,} writer{'s'[: count != 1]}"
+        text = f"cannot read, but keeps the logs of {counted(count, 'writer')}"
         rows.append(("blind", text))
     if overview.min_copies > 1 or overview.waiting:
         text = f"{overview.waiting:,} until {overview.min_copies} nodes hold what they are about"
@@ -190,23 +190,24 @@ def _member_row(member: MemberLine) -> tuple[str, ...]:
     missing = f"{member.missing:,}"
     if member.undelivered:
         missing += f" ({member.undelivered:,} not delivered)"
-    merged = "-" if member.merged is None else f"{member.merged:,} of {member.length:,} blocks"
+    length = counted(member.length, "block")
+    merged = "-" if member.merged is None else f"{member.merged:,} of {length}"
     return (
         member.name or member.id[:12],
         member.state,
         missing,
         merged,
         _unacknowledged(member),
-        f"{member.blocks_fetched:,} blocks, {format_size(member.bytes_fetched)}",
+        f"{counted(member.blocks_fetched, 'block')}, {format_size(member.bytes_fetched)}",
     )
 
 
 def _unacknowledged(member: MemberLine) -> str:
     if not member.acknowledges:
         return "not told: an older node"
-    parts = [f"{'at least ' if member.is_partial else ''}{member.unacknowledged:,} values"]
+    parts = [f"{'at least ' if member.is_partial else ''}{counted(member.unacknowledged, 'value')}"]
     if member.merged_there is not None and member.merged_there < member.ours:
-        parts.append(f"{member.ours - member.merged_there:,} blocks")
+        parts.append(counted(member.ours - member.merged_there, "block"))
     if member.declined:
         parts.append(f"{member.declined:,} declined")
     return ", ".join(parts)

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from node.cli.options import DEFAULT_COMMON, Common, Timeout
-from node.cli.output import print_facts, print_json, print_renderable, table
+from node.cli.output import counted, print_facts, print_json, print_renderable, table
 from node.cli.perform import ask_node, seconds
 from node.verbs import ExitCode, ListForks, ListValues, Load, Result
 
@@ -103,7 +103,8 @@ def _load_rows(result: Result) -> list[tuple[str, str]]:
         ("from", f"node {str(result['member'])[:12]}" if result["member"] else "the mesh"),
         (
             "fetched",
-            f"{result['blocks_fetched']} blocks, {result['bytes_fetched']} bytes, in "
-            f"{result['round_trips']} round trips",
+            f"{counted(result['blocks_fetched'], 'block')}, "
+            f"{counted(result['bytes_fetched'], 'byte')}, in "
+            f"{counted(result['round_trips'], 'round trip')}",
         ),
     ]

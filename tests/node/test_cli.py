@@ -238,6 +238,12 @@ def test_no_directory_is_made_for_an_import_of_nothing(
     assert not (tmp_path / "data").exists()
 
 
+def test_a_file_is_no_data_directory(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["up"], ["ls"], ["core", "append", "log", "one"]):
+        assert main([*command, "--data", __file__]) == ExitCode.USAGE
+        assert f"beemesh: {__file__} is no directory" in capsys.readouterr().err
+
+
 def test_bee_put_get_ls_info(beemesh: Beemesh) -> None:
     for key, value in (("b", "2"), ("a", "1"), ("ba", "3")):
         assert beemesh("bee", "put", "kv", key, value)[0] == 0
@@ -400,7 +406,7 @@ def test_what_an_encoding_lacks_is_escaped(tmp_path: Path, monkeypatch: pytest.M
         ascii_only.seek(0)
         said, listed = ascii_only.read().splitlines()
         monkeypatch.undo()
-    assert said == r"Z\xfcrich now has 1 blocks; the first new one is 0"
+    assert said == r"Z\xfcrich now has 1 block; the first new one is 0"
     assert json.loads(listed)["name"] == "Zürich"
 
 

@@ -33,7 +33,7 @@ def test_truncating(beemesh: Beemesh) -> None:
     blocks_of(beemesh, 10)
     assert beemesh.json("core", "truncate", "log", "4") == [{"length": 4, "fork": 1, "blocks": 6}]
     code, out, _ = beemesh("core", "truncate", "log", "3")
-    assert (code, out) == (0, "1 blocks given up; the core has 3 blocks, fork 2\n")
+    assert (code, out) == (0, "1 block given up; the core has 3 blocks, fork 2\n")
     code, _, error = beemesh("core", "truncate", "log", "5")
     assert code == ExitCode.USAGE
     assert error == "beemesh: log has 3 blocks, and cannot be cut back to 5\n"

@@ -14,7 +14,7 @@ import trio
 from node.cli.qr import draw_qr
 from node.client import AdminClient
 from node.identity import load_or_create_identity
-from node.mesh.member_book import MemberBook, save_book
+from node.mesh.member_book import MemberBook, Met, save_book
 from node.mesh.membership import Membership
 from node.mesh.membership_file import load_membership, save_membership
 from node.mesh.ticket import Role, Ticket
@@ -139,6 +139,22 @@ def test_a_grant_that_says_less_is_told_to_change_nothing(beemesh: Beemesh, tmp_
     beemesh("revoke", guest[:12])
     (told,) = beemesh.json("invite", "--for", guest, "--role", "reader")
     assert told["counts_as"] == "reader"
+
+
+def test_who_was_let_in_to_read_only_is_invited_as_that_again(
+    beemesh: Beemesh, tmp_path: Path
+) -> None:
+    founded(tmp_path / "data", is_encrypted=True)
+    guest = STRANGER.public_key.hex()
+    beemesh("invite", "--for", guest, "--role", "blind")
+    assert beemesh.json("invite", "--for", guest, "--expires", "1h")[0]["role"] == "blind"
+    beemesh("revoke", guest[:12])
+    keeper = Met(guest, "keeper", role="reader", since=0, seen=1)  # with a ticket, before that
+    save_book(tmp_path / "data" / "members.json", MemberBook([keeper]).encode())
+    (told,) = beemesh.json("invite", "--for", "keeper")
+    assert (told["role"], told["counts_as"]) == ("reader", "reader")
+    assert beemesh.json("invite", "--for", guest, "--role", "writer")[0]["counts_as"] == "writer"
+    assert beemesh.json("invite", "--for", guest)[0]["role"] == "writer"
 
 
 def test_without_a_node_what_has_expired_makes_room(

@@ -15,7 +15,7 @@ from node.covalue.ids import RawCoId
 from node.daemon import open_node
 from node.errors import ConfigError
 from node.running import Node
-from node.verbs import ExitCode, Explain, Load, MeshInvite, VerbError
+from node.verbs import ExitCode, Explain, ImportValues, Load, MeshInvite, VerbError
 from tests.support.authors import Author, edits, map_header
 from tests.support.running_node import run_beemesh
 
@@ -84,6 +84,8 @@ async def test_a_keeper_serves_what_it_kept_before_it_was_restarted(tmp_path: Pa
                     await reader.mesh.wait_members_changed()
                 assert await load(reader, HEADER.id)
                 assert reader.access.gate.is_read_only
+                with pytest.raises(VerbError, match=r"nothing imported.*only read in its mesh"):
+                    await anext(reader.perform(ImportValues(str(tmp_path / "values.db"))))
 
 
 def test_verbs_on_the_directory_have_the_key(
