@@ -67,7 +67,7 @@ class AnnouncedValues:
                 with trio.move_on_after(UNDER_WAY_SECONDS):
                     await self._arrived.wait()
                 await room.acquire()
-                while (fetch := self._open.take(under_way.has)) is not None:
+                while (fetch := under_way.take(self._open)) is not None:
                     under_way.begin(fetch)
                     nursery.start_soon(carry_out, fetch)
                     await room.acquire()

@@ -8,7 +8,7 @@ what was announced, or when everybody who announced it was tried.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -80,6 +80,8 @@ class Announcements:
         self._queue_of: dict[RawCoId, bytes] = {}
         self._fetching: dict[RawCoId, bytes] = {}
         self._busy: Counter[bytes] = Counter()
+        self._slow: Set[bytes] = frozenset()
+        """Members from which is fetched what nobody else has."""
         self._sessions_of: Counter[bytes] = Counter()
         self._sessions = 0
         self._settled: list[Settlement] = []
@@ -131,13 +133,17 @@ class Announcements:
         del self._sessions_of[member_id]
 
     def take(
-        self, is_under_way: Callable[[bytes, RawCoId], bool] = lambda *_: False
+        self,
+        is_under_way: Callable[[bytes, RawCoId], bool] = lambda *_: False,
+        slow: Set[bytes] = frozenset(),
     ) -> Fetch | None:
         """The next fetch, or None while nothing waits, or those who have it are busy.
 
-        Members take turns. The ids of the fetch must be settled, each of them. What comes from
-        that member already waits.
+        Members take turns; from `slow` ones is fetched what nobody else has. The ids of the fetch
+        must be settled, each of them. What comes from that member already waits.
         """
+        if slow != self._slow:
+            self._have_give_way(slow)
         for member_id, queue in self._queues.items():
             room = min(MAX_FETCH_VALUES, MAX_MEMBER_VALUES - self._busy[member_id])
             if room <= 0:
@@ -154,6 +160,12 @@ class Announcements:
             version = max(self._claims[co_id][member_id].version for co_id in ids)
             return Fetch(member_id, version, ids)
         return None
+
+    def _have_give_way(self, slow: Set[bytes]) -> None:
+        new, self._slow = slow - self._slow, slow
+        for member_id in new & self._queues.keys():
+            for co_id in list(self._queues[member_id]):
+                self._enqueue(co_id)
 
     def _enqueue(self, co_id: RawCoId) -> None:
         """Have it fetched from whoever claims most of it by now; nothing if it is being fetched."""
@@ -220,13 +232,12 @@ class Announcements:
         settled, self._settled = self._settled, []
         return settled
 
-    @staticmethod
-    def _best(claims: Mapping[bytes, _Claim]) -> bytes:
+    def _best(self, claims: Mapping[bytes, _Claim]) -> bytes:
         """The least slow member, of those the one that claims most, or spoke first."""
 
-        def merit(member_id: bytes) -> tuple[int, int]:
+        def merit(member_id: bytes) -> tuple[int, bool, int]:
             claim = claims[member_id]
-            return -claim.times_slow, sum(claim.sessions.values())
+            return -claim.times_slow, member_id not in self._slow, sum(claim.sessions.values())
 
         return max(claims, key=merit)
 

@@ -177,6 +177,8 @@ class Fetcher:
         left = {*lacking.ids}
         if delivery is not None:
             left -= delivery.settled | delivery.slow
+            if delivery.slow:
+                self.under_way.was_slow(fetch.member_id)
             found.postpone(lacking, delivery.slow)
         await self._settle(found, lacking, delivery, left)
 

@@ -2,6 +2,9 @@
 
 A node that asks a member for a value is told by it, too, that this has moved lately. A file of 40
 MB was read, and verified, once for each of the two.
+
+A member that was slow is left alone for a while with what others have as well. Else each value that
+it was the first to announce would wait for it anew.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from node.mesh.announcements import Announcements, Fetch
 UNDER_WAY_SECONDS = 30.0
 """A fetch that brings nothing for longer holds up no other: the member may be slow on purpose."""
 
+SLOW_MEMORY_SECONDS = 60.0
+"""After that a member that was slow has its turn again: the line may be better."""
+
 
 class UnderWay:
     """The fetches of one node that have begun."""
@@ -25,12 +31,26 @@ class UnderWay:
         self.ended: Callable[[], None] = lambda: None
         """Called with each end."""
         self._since: dict[tuple[bytes, RawCoId], float] = {}
+        self._slow_until: dict[bytes, float] = {}
         self._over = trio.lowlevel.ParkingLot()
 
     def has(self, member_id: bytes, co_id: RawCoId) -> bool:
         """Whether this value is being fetched from that member, and comes."""
         since = self._since.get((member_id, co_id))
         return since is not None and trio.current_time() < since + UNDER_WAY_SECONDS
+
+    def was_slow(self, member_id: bytes) -> None:
+        """The member gave way to others."""
+        self._slow_until[member_id] = trio.current_time() + SLOW_MEMORY_SECONDS
+
+    def take(self, found: Announcements) -> Fetch | None:
+        """The next fetch that does not come already, and from no slow member, if others have it."""
+        return found.take(self.has, self._slow_members())
+
+    def _slow_members(self) -> frozenset[bytes]:
+        now = trio.current_time()
+        self._slow_until = {id: until for id, until in self._slow_until.items() if now < until}
+        return frozenset(self._slow_until)
 
     def begin(self, fetch: Fetch) -> None:
         """From now on its values are under way, until `end`."""
@@ -58,13 +78,13 @@ class UnderWay:
         Cancel: nothing is taken.
         """
         while len(found):
-            if (fetch := found.take(self.has)) is not None:
+            if (fetch := self.take(found)) is not None:
                 return fetch
             if not self._since:
                 break
             with trio.move_on_at(self._next_late):
                 await self._over.park()
-        return found.take()
+        return found.take(slow=self._slow_members())
 
     @property
     def _next_late(self) -> float:

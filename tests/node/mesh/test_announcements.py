@@ -79,6 +79,22 @@ def test_members_that_are_slow_with_a_value_take_turns() -> None:
     assert len(waiting) == 0
 
 
+def test_what_waits_for_a_member_that_got_slow_is_had_from_others() -> None:
+    waiting = Announcements()
+    waiting.announce(ALICE, 10, [(A, {S: 3}), (B, {S: 1})])
+    waiting.announce(BOB, 20, [(A, {S: 2})])
+    slow = frozenset([ALICE])
+    fetches = [Fetch(ALICE, 10, (B,)), Fetch(BOB, 20, (A,))]
+    assert [waiting.take(slow=slow) for _ in fetches] == fetches
+    waiting.announce(ALICE, 10, [(C, {S: 3})])
+    waiting.announce(BOB, 20, [(C, {S: 2})])
+    assert waiting.take(slow=slow) == Fetch(BOB, 20, (C,))
+    waiting.settle(fetches[1], {A: {S: 2}})
+    assert waiting.take(slow=slow) == Fetch(ALICE, 10, (A,))  # what is left nobody else has
+    waiting.settle(Fetch(BOB, 20, (C,)), {C: {S: 2}})
+    assert waiting.take() == Fetch(ALICE, 10, (C,))
+
+
 def test_what_is_announced_during_a_fetch_is_fetched_after_it() -> None:
     waiting = Announcements()
     waiting.announce(ALICE, 10, [(A, {S: 3})])

@@ -14,7 +14,7 @@ from node.covalue.content import Content
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.errors import CorruptStore
-from node.mesh.announcements import Announcements
+from node.mesh.announcements import MAX_FETCH_VALUES, Announcements
 from node.mesh.fetch import MAX_DEPTH, MAX_REFUSED_READINGS, SLOW_SECONDS, Fetcher
 from node.mesh.follow_rules import OwnerRule
 from node.mesh.member import Member
@@ -26,7 +26,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mesh.screening import Screening
 from node.mesh.session import MeshSession
 from node.mesh.ticket import Role
-from node.mesh.under_way import UNDER_WAY_SECONDS
+from node.mesh.under_way import SLOW_MEMORY_SECONDS, UNDER_WAY_SECONDS
 from node.mesh.unreadable import MAX_VALUES
 from tests.node.mesh.authors import Author, Value
 from tests.node.mesh.nodes import NoChannel
@@ -634,6 +634,36 @@ async def test_who_sends_slowly_gives_way_to_others_that_have_the_value(
     assert trio.current_time() - started <= SLOW_SECONDS
     assert read == []
     assert alice.failures == alice.conduct.undelivered == 0
+
+
+async def test_who_sent_slowly_is_asked_for_what_only_it_has_for_a_while(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each value that it was the first to announce, or claimed most of, waited for it anew."""
+    values = [Author(1).value(f"value {number}") for number in range(3 * MAX_FETCH_VALUES)]
+    created = {value.id: value.edit("[]", with_header=True) for value in values}
+    alice, _ = dripping([created[values[0].id]], 3600)
+
+    async def fast(co_id: RawCoId, known: KnownState) -> Reading:
+        return Reading([created[co_id]])
+
+    bob, _ = member(BOB, fast)
+    door = Door()
+    fetcher = Fetcher(door, {ALICE: alice, BOB: bob}, ReplicaPolicy())
+    started = trio.current_time()
+    found = Announcements()
+    for name in (ALICE, BOB):
+        found.announce(name, 10, [(value.id, {value.session_id: 1}) for value in values[1:]])
+    await fetcher.fetch_all(found)
+    await fetcher.fetch_all(claims(values[0], ALICE, BOB))
+    assert trio.current_time() - started <= SLOW_SECONDS
+    assert door.states.keys() == created.keys()
+    await trio.sleep(SLOW_MEMORY_SECONDS)
+    other = Author(2).value("other")
+    created[other.id] = other.edit("[]", with_header=True)
+    started = trio.current_time()
+    await fetcher.fetch_all(claims(other, ALICE, BOB))
+    assert trio.current_time() - started == pytest.approx(SLOW_SECONDS)  # it had its turn
 
 
 async def test_who_sends_slowly_what_only_it_has_does_not_keep_others_from_being_read(
