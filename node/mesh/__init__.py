@@ -13,7 +13,7 @@
 | `finding`, `inquiry`, `pushing`                   | asking for a value; answering          |
 | `telling`, `hearsay`                              | what moved here                        |
 | `own_interest`, `announcements`, `announced`      | what moved elsewhere, as we want it    |
-| `under_way`                                       | what is being fetched, and who was slow |
+| `under_way`                                       | what is fetched already; who was slow  |
 | `content_door`                                    | handing in what was fetched            |
 | `screening`, `outline`, `fetch`, `fetch_report`   | bringing over what is held elsewhere   |
 | `member_data`, `stalls`, `unreadable`             | the same: reading a member's log       |
