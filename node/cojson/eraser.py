@@ -34,18 +34,21 @@ _log = structlog.get_logger(__name__)
 
 
 class Eraser:
-    """Run `run` in a task; `wake` it when something was deleted. `access` is told what went."""
+    """Run `run` in a task; `wake` it when something was deleted. `access` is told what went.
+
+    `begin_judging` gives what tells of each value of one run whether it may be erased.
+    """
 
     def __init__(
         self,
         store: CoValueStore,
-        may_erase: Callable[[RawCoId], Awaitable[bool]],
+        begin_judging: Callable[[], Callable[[RawCoId], Awaitable[bool]]],
         *,
         access: Gatekeeper | None = None,
     ) -> None:
         self.erased_values = 0
         self._store = store
-        self._may_erase = may_erase
+        self._begin_judging = begin_judging
         self._access = access
         self._reclaims_at = -math.inf
         self._is_unreclaimed = False
@@ -72,9 +75,10 @@ class Eraser:
 
         Cancel: as for `run`.
         """
+        may_erase = self._begin_judging()
         for co_id in await self._store.pending_erasures():
             try:
-                if not await self._may_erase(co_id):
+                if not await may_erase(co_id):
                     _log.warning("not erased", co_id=co_id, reason="its deletion no longer holds")
                     continue
                 erased = await self._store.erase(co_id)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from functools import partial
 from typing import assert_never
 
 import structlog
@@ -28,7 +27,7 @@ from node.cojson.eraser import Eraser
 from node.cojson.foresight import Extensions
 from node.cojson.fork_watch import ForkWatch
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Gatekeeper, Origin, Pace
-from node.cojson.group_reading import is_deletion_valid
+from node.cojson.group_reading import DeletionJudge
 from node.cojson.host_options import HostOptions
 from node.cojson.messages import Message
 from node.cojson.outputs import (
@@ -36,6 +35,7 @@ from node.cojson.outputs import (
     CheckFork,
     EndPeer,
     Find,
+    JudgeGroup,
     LoadValue,
     Output,
     ReadGroup,
@@ -103,7 +103,7 @@ class SyncHost:
         """What was promised to clients that left before they had it."""
         self._memory_seconds = options.memory_seconds
         self._eraser = (
-            Eraser(store, partial(is_deletion_valid, store), access=access)
+            Eraser(store, lambda: DeletionJudge(store).is_valid, access=access)
             if options.erases
             else None
         )
@@ -368,7 +368,7 @@ class SyncHost:
                     self._clients.tell(output)
                 case Store():
                     self._committer.add(output)
-                case LoadValue() | Rehash() | ReadGroup():
+                case LoadValue() | Rehash() | ReadGroup() | JudgeGroup():
                     self._reader.ask(output)
                 case CheckFork():
                     self.forks.suspect(output)

@@ -120,11 +120,11 @@ class Intake:
             # In front: what waits already came later.
             entry.waiting.appendleft(partial(self._judge, delivery))
             return
-        groups = self._rights.unread_groups(entry, header, parts.fresh)
-        if groups:
+        questions = self._rights.questions(entry, header, parts.fresh)
+        if questions:
             delivery.note_had()
             entry.waiting.appendleft(partial(self._judge, delivery))
-            self._rights.read(entry, groups, out)
+            self._rights.ask(entry, questions, out)
             return
         verified = verify_parts(parts.fresh, delivery.cleared, delivery.foreseen)
         delivery.foreseen = None

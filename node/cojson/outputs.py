@@ -67,6 +67,16 @@ class ReadGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeGroup:
+    """Go through `judging` of a group that takes long to judge, in a part of the time.
+
+    Then say `group_judged`.
+    """
+
+    co_id: RawCoId
+
+
+@dataclass(frozen=True, slots=True)
 class CheckFork:
     """A part of a session that does not fit what is stored, and may be signed all the same.
 
@@ -137,6 +147,7 @@ Output = (
     | LoadValue
     | Rehash
     | ReadGroup
+    | JudgeGroup
     | CheckFork
     | Find
     | Changed

@@ -11,24 +11,28 @@ go on with the session in which he wrote too early; readers ignore what was writ
 A group that comes whole brings the roles by which its own parts are judged: what lacks a right by
 what is here is judged once more by all that came. Where that names groups which were not read yet,
 it is an appeal, and refused only when nothing that was taken beside it tells of roles.
+
+What takes long to judge is judged aside, in a part of the time, while the values that need it wait:
+one change that is older than all others of a large group has all of it judged again, and a client
+could send a thousand of them a second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from node.cojson.claims import Claims
 from node.cojson.deletion import NotDeletable, deletion_time
 from node.cojson.engine_state import EngineState
 from node.cojson.judgment import FreshPart, Verified
-from node.cojson.outputs import Output, ReadGroup
+from node.cojson.outputs import JudgeGroup, Output, ReadGroup
 from node.cojson.value_table import Phase, ValueEntry
 from node.cojson.waiting_room import Delivery
 from node.covalue.group_view import GroupView, tells_of_roles
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, is_delete_session, session_owner
 from node.covalue.role_judgment import Judgment
-from node.covalue.roles import RoleBook, ruling_group
+from node.covalue.roles import JudgingTakesLong, RoleBook, ruling_group
 from node.covalue.store import SessionAppend, ValueAppend
 
 
@@ -41,9 +45,9 @@ class Rights:
         self._state = state
         self._claims = claims
         self._enforces_writes = enforces_writes
-        self._roles = RoleBook()
-        self._readers: dict[RawCoId, dict[RawCoId, None]] = {}
-        """The values that wait for each group that is being read."""
+        self._roles = RoleBook(max_slices=1)
+        self._askers: dict[ReadGroup | JudgeGroup, dict[RawCoId, None]] = {}
+        """The values that wait for each group that is being read, or judged."""
         self._postponed: set[RawCoId] = set()
         """Groups to be read when their commits are durable."""
         self._growing: set[RawCoId] = set()
@@ -51,10 +55,10 @@ class Rights:
 
     # Before the judgment.
 
-    def unread_groups(
+    def questions(
         self, entry: ValueEntry, header: CoValueHeader, fresh: Mapping[CoSessionId, FreshPart]
-    ) -> list[RawCoId]:
-        """The groups that have to be read before these parts can be judged."""
+    ) -> Sequence[ReadGroup | JudgeGroup]:
+        """What has to be answered before these parts can be judged."""
         if not self._enforces_writes and not any(map(is_delete_session, fresh)):
             return []
         group_id = entry.co_id if header.is_group else ruling_group(header)
@@ -62,17 +66,25 @@ class Rights:
             return []
         if header.is_group and entry.header is None:
             self._roles.add_view(GroupView(entry.co_id, header))
-        return self._roles.missing(group_id)
+        try:
+            return [ReadGroup(co_id) for co_id in self._roles.missing(group_id)]
+        except JudgingTakesLong:
+            return (JudgeGroup(group_id),)
 
-    def read(self, entry: ValueEntry, groups: Iterable[RawCoId], out: list[Output]) -> None:
-        """Have groups read; the value is busy until they are."""
-        for group_id in groups:
-            entry.judging.add(group_id)
-            readers = self._readers.get(group_id)
-            if readers is None:
-                readers = self._readers[group_id] = {}
-                self._read_when_durable(group_id, out)
-            readers[entry.co_id] = None
+    def ask(
+        self, entry: ValueEntry, questions: Iterable[ReadGroup | JudgeGroup], out: list[Output]
+    ) -> None:
+        """Have these answered; the value is busy until they are."""
+        for question in questions:
+            entry.judging.add(question.co_id)
+            askers = self._askers.get(question)
+            if askers is None:
+                askers = self._askers[question] = {}
+                if isinstance(question, ReadGroup):
+                    self._read_when_durable(question.co_id, out)
+                else:
+                    out.append(question)
+            askers[entry.co_id] = None
 
     def _read_when_durable(self, group_id: RawCoId, out: list[Output]) -> None:
         """What was accepted counts for rights, and must be in the store before it is read there."""
@@ -110,11 +122,37 @@ class Rights:
             self._roles.add_view(group)
         elif group_id not in self._roles:  # else it came while it was looked for
             self._roles.add_absent(group_id)
+        question = ReadGroup(group_id)
+        return self._resumed(question, self._askers.pop(question, ()))
+
+    def judging(self, group_id: RawCoId) -> Iterator[None]:
+        """Judge a group that takes long, with a step after each slice of work."""
+        return self._roles.judge_aside(group_id)
+
+    def group_judged(self, group_id: RawCoId) -> Iterator[ValueEntry]:
+        """The values that waited for that, to go on one after the other.
+
+        Once one of them has the group judged again, the others go on waiting, now before it.
+        """
+        question = JudgeGroup(group_id)
+        left = self._askers.pop(question, {})
+        while left:
+            again = self._askers.get(question)
+            if again is not None:
+                self._askers[question] = left | again
+                return
+            co_id = next(iter(left))
+            del left[co_id]
+            yield from self._resumed(question, (co_id,))
+
+    def _resumed(
+        self, question: ReadGroup | JudgeGroup, co_ids: Iterable[RawCoId]
+    ) -> list[ValueEntry]:
         resumed: list[ValueEntry] = []
-        for co_id in self._readers.pop(group_id, ()):
+        for co_id in co_ids:
             waiting = self._state.values.peek(co_id)
             if waiting is not None:
-                waiting.judging.discard(group_id)
+                waiting.judging.discard(question.co_id)
                 resumed.append(waiting)
         return resumed
 
@@ -142,7 +180,7 @@ class Rights:
         if denied or self._growing:
             group_id = entry.co_id if header.is_group else ruling_group(header)
             if group_id is not None:
-                consulted = self._roles.reach(group_id) if judgment is None else judgment.reach
+                consulted = self._consulted(group_id) if judgment is None else judgment.reach
                 verified.rests_on = consulted & self._growing
                 if denied:
                     checked = {key: verified.extensions[key] for key in denied}
@@ -156,6 +194,12 @@ class Rights:
                 if not is_delete_session(session_id):
                     verified.drop(session_id)
         return bool(denied)
+
+    def _consulted(self, group_id: RawCoId) -> frozenset[RawCoId]:
+        try:
+            return self._roles.reach(group_id)
+        except JudgingTakesLong:  # nothing was judged by it
+            return frozenset((group_id,))
 
     @staticmethod
     def _decides_appeals(

@@ -2,10 +2,14 @@
 
 They are answered in the order in which they were asked, but for those that take long: hashing a
 session anew and reading a group. Loads waited for a second behind one session of 200 MB.
+
+Judging a large group takes no reading, only time: it gets a quarter of it, one group after the
+other.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import assert_never
@@ -16,7 +20,7 @@ import trio
 from node.cojson.client_link import READ_COST, SERVE_BYTES, TURN
 from node.cojson.crypto import RunningHash
 from node.cojson.group_reading import read_group
-from node.cojson.outputs import LoadValue, Output, ReadGroup, Rehash
+from node.cojson.outputs import JudgeGroup, LoadValue, Output, ReadGroup, Rehash
 from node.cojson.recent import RecentContent
 from node.cojson.sync import SyncEngine
 from node.cojson.withholding import is_harmless, is_harmless_text
@@ -26,10 +30,13 @@ from node.covalue.session_log import feed
 from node.covalue.store import CoValueStore, StoredValue
 from node.errors import CorruptStore
 
-Question = LoadValue | Rehash | ReadGroup
+Question = LoadValue | Rehash | ReadGroup | JudgeGroup
 
 LONG_READS = 4
 """At a time: a small group does not wait for a large session, unless for so many."""
+
+JUDGING_REST = 3.0
+"""Times as long as judging took, others have the processor."""
 
 _REHASH_BYTES = 1024 * 1024
 _log = structlog.get_logger(__name__)
@@ -71,15 +78,25 @@ class StoreReader:
         """What is answered from a value's rows."""
         self._long = _Lane()
         """What takes reading all transactions of a value: seconds, if it is large."""
+        self._judging = _Lane()
 
     def ask(self, question: Question) -> None:
-        (self._short if isinstance(question, LoadValue) else self._long).put(question)
+        match question:
+            case LoadValue():
+                self._short.put(question)
+            case Rehash() | ReadGroup():
+                self._long.put(question)
+            case JudgeGroup():
+                self._judging.put(question)
+            case _:
+                assert_never(question)
 
     async def run(self) -> None:
         """Answer, until cancelled."""
         async with trio.open_nursery() as tasks:
             for _ in range(LONG_READS):
                 tasks.start_soon(self._answer_all, self._long)
+            tasks.start_soon(self._answer_all, self._judging)
             await self._answer_all(self._short)
 
     async def _answer_all(self, lane: _Lane) -> None:
@@ -119,8 +136,17 @@ class StoreReader:
                 return self._engine.group_read(
                     co_id, await read_group(self._store, co_id)
                 ), READ_COST
+            case JudgeGroup(co_id):
+                await self._judge(co_id)
+                return self._engine.group_judged(co_id), READ_COST
             case _:
                 assert_never(question)
+
+    async def _judge(self, co_id: RawCoId) -> None:
+        started = time.perf_counter()
+        for _ in self._engine.judging(co_id):
+            await trio.sleep(JUDGING_REST * (time.perf_counter() - started))
+            started = time.perf_counter()
 
     async def _read_value(self, co_id: RawCoId, is_wanted: bool) -> StoredValue | None:
         """What is stored of a value; where a client wants its content, one read gets both.

@@ -16,7 +16,7 @@ Source: cojson 0.20.19 sync.ts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
@@ -312,6 +312,19 @@ class SyncEngine:
         """The answer to `ReadGroup`; None when there is no such group, or it is damaged."""
         out: list[Output] = []
         for entry in self._rights.group_read(co_id, group, out):
+            self._state.resume(entry, out)
+        self._intake.release_arrived(out)
+        self._state.values.trim()
+        return out
+
+    def judging(self, co_id: RawCoId) -> Iterator[None]:
+        """How to carry out `JudgeGroup`: a step after each few milliseconds of work."""
+        return self._rights.judging(co_id)
+
+    def group_judged(self, co_id: RawCoId) -> list[Output]:
+        """The answer to `JudgeGroup`."""
+        out: list[Output] = []
+        for entry in self._rights.group_judged(co_id):
             self._state.resume(entry, out)
         self._intake.release_arrived(out)
         self._state.values.trim()

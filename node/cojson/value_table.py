@@ -67,7 +67,7 @@ class ValueEntry:
     rehashing: dict[CoSessionId, int] = field(default_factory=dict)
     """Sessions of which so many transactions are being hashed anew."""
     judging: set[RawCoId] = field(default_factory=set)
-    """Groups that are being read, without which a right cannot be judged."""
+    """Groups that are being read or judged, without which a right cannot be judged."""
     is_deleted: bool = False
     """A deletion was accepted: only delete sessions are taken and kept."""
     is_tombstone: bool = False

@@ -7,11 +7,14 @@ long the chain: groups that wait for a parent wait on a list.
 What was judged is kept for the next answer, with the versions of the parents it was judged by, and
 continued when changes arrive. Groups in a circle are judged anew each time, since one of them seen
 from another is not the same as seen for itself.
+
+It is done in slices, between which others may run and views may grow: `holds` tells whether that
+came to nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 from node.covalue.content import Transaction
@@ -26,6 +29,11 @@ MAX_WORK = 250_000
 It bounds a judgment from scratch to two seconds at worst, and a chain of parents to 353 groups;
 the original takes nine seconds for a chain of 600. Beyond, nobody has a role.
 """
+
+SLICE_WORK = 500
+"""(Changes judged) x (groups reached), each of which a change may ask: 1 to 4 ms."""
+
+_OVER = RawCoId("")
 
 
 @dataclass(slots=True)
@@ -42,7 +50,7 @@ class Judged:
 
 
 class Judgment:
-    """The roles in one group, while no view changes."""
+    """The roles in one group, while no view changes. Go through `steps` first, once."""
 
     def __init__(
         self,
@@ -63,11 +71,25 @@ class Judgment:
         self._max_bytes = max_bytes
         self._events = 0
         self._bytes = 0
+        self._work = 0
+        self._stops: dict[RawCoId, int] = {}
+        """How many events of the groups reached are judged."""
         self._built: list[RawCoId] = []
-        self._waiting: dict[RawCoId, Iterator[RawCoId]] = {}
+        self._waiting: dict[RawCoId, Iterator[RawCoId | None]] = {}
         self._is_circular = False
-        while not self._judge_all():
+
+    def steps(self) -> Iterator[None]:
+        """Judge, with a step after each slice of work. What is half done is given up by leaving."""
+        while not (yield from self._judge_all()):
             pass  # each time one judgment that no longer held has been forgotten
+
+    @property
+    def holds(self) -> bool:
+        """Whether no view of the groups reached has changed between the steps."""
+        return not any(map(self._find_view, self.missing)) and all(
+            self._find_view(co_id) is view and len(view.events) == self._stops[co_id]
+            for co_id, view in self.reached.items()
+        )
 
     @property
     def reach(self) -> frozenset[RawCoId]:
@@ -117,7 +139,7 @@ class Judgment:
 
     # ---- judging
 
-    def _judge_all(self) -> bool:
+    def _judge_all(self) -> Generator[None, None, bool]:
         """False when it must be done again."""
         self.memberships.clear()
         self.missing.clear()
@@ -125,19 +147,22 @@ class Judgment:
         self._built.clear()
         self._waiting.clear()
         self._events = self._bytes = 0
+        self._stops.clear()
         self._is_circular = False
         fits = self._reach(self._group_id)
         while fits and self._waiting:
             current, steps = next(reversed(self._waiting.items()))
             try:
-                parent = next(steps, None)
+                step = next(steps, _OVER)
             except _NoLongerHoldsError:
                 self._forget_circular()
                 return False
-            if parent is None:
+            if step is None:
+                yield
+            elif step == _OVER:
                 del self._waiting[current]
             else:
-                fits = self._reach(parent)
+                fits = self._reach(step)
         self._forget_circular()
         if not fits:
             self.memberships.clear()
@@ -156,36 +181,52 @@ class Judgment:
             self.missing[group_id] = None
             return True
         self.reached[group_id] = view
+        self._stops[group_id] = len(view.events)
         self._events += len(view.events)
         self._bytes += view.size_bytes
         self._waiting[group_id] = self._judge(view)
         return len(self.reached) * self._events <= MAX_WORK and self._bytes <= self._max_bytes
 
-    def _judge(self, view: GroupView) -> Iterator[RawCoId]:
-        """Judge one group, yielding each parent that must be judged before it goes on."""
+    def _judge(self, view: GroupView) -> Iterator[RawCoId | None]:
+        """Judge one group, yielding each parent that must be judged before it goes on.
+
+        Also None after each slice of work.
+        """
+        stop = self._stops[view.co_id]
         known = self._cache.get(view.co_id) or Judged(Membership(view.co_id, view.header))
         for parent, version in list(known.used.items()):
             yield parent
             if self._version(parent) is not version:
                 self._refuse(view)
-        if known.seen < len(view.events):
-            events = self._new_events(view, known)
+        if known.used and self._cache.get(view.co_id) is not known:
+            self._refuse(view)  # it went on elsewhere between the steps
+        if known.seen < stop:
+            events = self._new_events(view, known, stop)
             # Half judged it would be worth nothing, should the judgment end before it does.
             self._cache.pop(view.co_id, None)
             self._built.append(view.co_id)
             counted = known.membership.counted
-            for parent in known.membership.apply(events, self.parents):
-                yield parent
-                known.used[parent] = self._version(parent)
-            known.seen = len(view.events)
+            done = 0
+            while done < len(events):
+                some = events[done : done + max(1, SLICE_WORK // len(self.reached))]
+                for parent in known.membership.apply(some, self.parents):
+                    yield parent
+                    known.used[parent] = self._version(parent)
+                done += len(some)
+                self._work += len(some) * len(self.reached)
+                if self._work >= SLICE_WORK:
+                    self._work = 0
+                    yield None
+            known.seen = stop
             if known.membership.counted > counted:
                 known.version = object()
-            self._cache[view.co_id] = known
+            if self._find_view(view.co_id) is view and None not in known.used.values():
+                self._cache[view.co_id] = known
         self.memberships[view.co_id] = known.membership
 
-    def _new_events(self, view: GroupView, known: Judged) -> list[Event]:
+    def _new_events(self, view: GroupView, known: Judged, stop: int) -> list[Event]:
         """What is to be applied, in order. Late events that do not count change nothing."""
-        events = sorted(view.events[known.seen :])
+        events = sorted(view.events[known.seen : stop])
         late = 0
         while late < len(events) and events[late][:3] < known.membership.last:
             event = events[late]
@@ -196,7 +237,7 @@ class Judgment:
 
     def _refuse(self, view: GroupView) -> None:
         """Start over: parents reached so far may not belong to this group any more."""
-        del self._cache[view.co_id]
+        self._cache.pop(view.co_id, None)
         raise _NoLongerHoldsError
 
     def _forget_circular(self) -> None:

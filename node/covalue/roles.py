@@ -19,7 +19,7 @@ Source: cojson 0.20.19 permissions.ts, coValues/group.ts roleOfInternal, coValue
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from node.covalue.content import Transaction
 from node.covalue.group_changes import Role, parse_json
@@ -31,6 +31,10 @@ from node.covalue.store import SessionAppend
 
 DEFAULT_VIEW_BYTES = 32 * 1024 * 1024
 """About 110,000 role changes, or 4,000 groups with ten members."""
+
+SUPPOSED_PER_SLICE = 50
+"""Transactions that came together, for which one more slice of work is spent: each has cost as much
+before, since its signature was checked."""
 
 _MAX_ID_CHARACTERS = 30
 
@@ -48,6 +52,13 @@ class GroupsMissing(LookupError):
         self.group_ids = group_ids
 
 
+class JudgingTakesLong(RuntimeError):
+    """The roles in a group are not known at once: it has to be judged aside."""
+
+    def __init__(self, group_id: RawCoId) -> None:
+        super().__init__(f"the roles in {group_id} are not judged yet")
+
+
 class RoleBook:
     """Views of groups, the least recently used dropped beyond `max_bytes`, and the roles in them.
 
@@ -55,10 +66,17 @@ class RoleBook:
     more for each parent by way of which its author acts; a lookup 10 us, and as much for each
     group above. What was judged is kept: later changes are judged alone, unless they count and are
     older than what was there.
+
+    So a change that is older than a hundred thousand others, and costs its author nothing, has all
+    of these judged again. With `max_slices` no question does more at once, but raises
+    `JudgingTakesLong`: then go through `judge_aside`, in whatever time there is, and ask again.
     """
 
-    def __init__(self, *, max_bytes: int = DEFAULT_VIEW_BYTES) -> None:
+    def __init__(
+        self, *, max_bytes: int = DEFAULT_VIEW_BYTES, max_slices: int | None = None
+    ) -> None:
         self._max_bytes = max_bytes
+        self._max_slices = max_slices
         self._views: OrderedDict[RawCoId, GroupView] = OrderedDict()
         self._sizes: dict[RawCoId, int] = {}
         self._size_bytes = 0
@@ -66,6 +84,8 @@ class RoleBook:
         self._wanted: set[RawCoId] = set()
         self._latest: tuple[RawCoId, Judgment] | None = None
         """The last judgment, of this group, while no view has changed since."""
+        self._takes_long: set[RawCoId] = set()
+        """Groups that are to be judged aside: even to find that out again would take long."""
 
     @property
     def size_bytes(self) -> int:
@@ -82,6 +102,8 @@ class RoleBook:
 
         Parents are known when their children are: ask again after adding. Assemble one group at a
         time; views that this names or finds are kept until the next is asked about.
+
+        Raises: JudgingTakesLong, as all questions about roles do; none does right after this.
         """
         return list(self._judge(group_id).missing)
 
@@ -140,6 +162,17 @@ class RoleBook:
                 return
             self.discard(oldest)
 
+    def judge_aside(self, group_id: RawCoId) -> Iterator[None]:
+        """Judge a group, with a step after each slice of work; views may be added meanwhile.
+
+        What came of it is known at once afterwards, unless one of its views has changed.
+        """
+        judgment = self._judgment_of(group_id)
+        yield from judgment.steps()
+        self._takes_long.discard(group_id)
+        if judgment.holds:
+            self._keep(group_id, judgment)
+
     def reach(self, group_id: RawCoId) -> frozenset[RawCoId]:
         """The groups that have a say in the roles of this one, itself included."""
         return self._judge(group_id).reach
@@ -147,18 +180,25 @@ class RoleBook:
     def suppose(
         self, group_id: RawCoId, parts: Mapping[CoSessionId, SessionAppend]
     ) -> Judgment | None:
-        """The roles in a group if these had been stored; None when it has no view.
+        """The roles in a group if these had been stored.
 
         What of them does not count changes no role, so all that came together can be asked about.
-        Costs as much as judging the group from scratch.
+        Costs as much as judging the group from scratch: None where that is too much for so few
+        transactions, or the group has no view.
         """
         view = self._views.get(group_id)
         if view is None:
             return None
         known = self._judged.pop(group_id, None)
         self._views[group_id] = view.with_parts(parts)
+        max_slices = self._max_slices
+        if max_slices is not None:
+            max_slices += (
+                sum(len(part.transactions) for part in parts.values()) // SUPPOSED_PER_SLICE
+            )
         try:
-            return Judgment(group_id, self._views.get, self._judged, self._max_bytes)
+            judgment = self._judgment_of(group_id)
+            return judgment if _is_done(judgment, max_slices) else None
         finally:
             self._views[group_id] = view
             self._judged.pop(group_id, None)
@@ -237,12 +277,26 @@ class RoleBook:
     def _judge(self, group_id: RawCoId) -> Judgment:
         if self._latest is not None and self._latest[0] == group_id:
             return self._latest[1]
-        judgment = Judgment(group_id, self._views.get, self._judged, self._max_bytes)
+        judgment = self._judgment_of(group_id)
+        if group_id in self._takes_long or not _is_done(judgment, self._max_slices):
+            self._takes_long.add(group_id)
+            raise JudgingTakesLong(group_id)
+        self._keep(group_id, judgment)
+        return judgment
+
+    def _judgment_of(self, group_id: RawCoId) -> Judgment:
+        return Judgment(group_id, self._views.get, self._judged, self._max_bytes)
+
+    def _keep(self, group_id: RawCoId, judgment: Judgment) -> None:
         for co_id in judgment.reached:
             self._views.move_to_end(co_id)
         self._wanted = {*judgment.reached, *judgment.missing}
         self._latest = group_id, judgment
-        return judgment
+
+
+def _is_done(judgment: Judgment, max_slices: int | None) -> bool:
+    """Judge; False if so many slices of work were not enough."""
+    return not any(slices == max_slices for slices, _ in enumerate(judgment.steps(), 1))
 
 
 def ruling_group(header: CoValueHeader) -> RawCoId | None:

@@ -15,6 +15,7 @@ from node.cojson.outputs import (
     CheckFork,
     EndPeer,
     Find,
+    JudgeGroup,
     LoadValue,
     Output,
     Pull,
@@ -136,7 +137,7 @@ class EngineShell:
         self.changes: list[Changed] = []
         self.ended: dict[str, str] = {}
         self.refusals: dict[str, list[str]] = defaultdict(list)
-        self.reads: list[LoadValue | Rehash | ReadGroup] = []
+        self.reads: list[LoadValue | Rehash | ReadGroup | JudgeGroup] = []
         self.suspicions: list[CheckFork] = []
         self.loads = 0
         self.rehashes = 0
@@ -193,6 +194,10 @@ class EngineShell:
                 self.carry_out(self.engine.rehashed(co_id, session_id, count, running))
             case ReadGroup(co_id):
                 self.carry_out(self.engine.group_read(co_id, self.disk.group(co_id)))
+            case JudgeGroup(co_id):
+                for _ in self.engine.judging(co_id):
+                    pass
+                self.carry_out(self.engine.group_judged(co_id))
             case _:
                 assert_never(question)
 
@@ -203,7 +208,7 @@ class EngineShell:
                     self._address_client(output)
                 case Store():
                     self.stores.append(output)
-                case LoadValue() | Rehash() | ReadGroup():
+                case LoadValue() | Rehash() | ReadGroup() | JudgeGroup():
                     self.reads.append(output)
                 case CheckFork():
                     self.suspicions.append(output)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from bee.bee import Bee
 from hypercore.corestore import open_corestore
 from hypercore.storage import Durability
 from node.cojson.eraser import PAUSE_SECONDS, RECLAIM_SHARE, START_SECONDS, Eraser
-from node.cojson.group_reading import is_deletion_valid
+from node.cojson.group_reading import DeletionJudge
 from node.cojson.host import open_sync_host
 from node.cojson.host_options import HostOptions
 from node.covalue.bee_store import BeeStore
@@ -61,7 +60,7 @@ async def test_what_was_left_is_erased_at_the_start_and_the_rest_once_a_minute(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     store = PendingStore(IDS[:2])
-    eraser = Eraser(store, allowed)
+    eraser = Eraser(store, lambda: allowed)
     begun = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(eraser.run)
@@ -104,7 +103,7 @@ async def test_nothing_is_erased_while_our_own_log_is_being_fetched_back(
     async with open_sync_host(store, HostOptions(erases=False)) as host:
         await host.receive_content("test", contents)
         await host.receive_content("test", [ANN.deletion(secret)])
-    eraser = Eraser(store, note)
+    eraser = Eraser(store, lambda: note)
     async with trio.open_nursery() as nursery, log.exclusive():
         nursery.start_soon(eraser.erase_pending)
         await trio.testing.wait_all_tasks_blocked()
@@ -121,7 +120,7 @@ async def test_what_is_no_deletion_any_more_is_not_erased(
     async def is_second(co_id: RawCoId) -> bool:
         return co_id == IDS[1]
 
-    await Eraser(store, is_second).erase_pending()
+    await Eraser(store, lambda: is_second).erase_pending()
     assert store.pending == IDS[:1]
 
 
@@ -177,7 +176,7 @@ async def test_no_file_holds_anything_of_an_erased_value(
             receipt = await host.receive_content("test", [ANN.deletion(secret)])
             assert receipt.accepted == {secret.id}
             assert await store.pending_erasures() == [secret.id]
-        await Eraser(store, partial(is_deletion_valid, store)).erase_pending()
+        await Eraser(store, lambda: DeletionJudge(store).is_valid).erase_pending()
         assert await store.pending_erasures() == []
         assert len((await store.load(kept.id)).pieces[0].new[ANN.session_id()].transactions) == 50
         value = await store.load_value(secret.id)

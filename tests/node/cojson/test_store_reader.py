@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from bee.bee import Bee
-from node.cojson.client_link import ClientLink
+from node.cojson.client_link import SERVE_BYTES, ClientLink
 from node.cojson.crypto import RunningHash
 from node.cojson.host import open_sync_host
 from node.cojson.host_options import HostOptions
@@ -41,7 +41,7 @@ class LongStore(BeeStore):
     async def load(
         self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
     ) -> LoadedPieces:
-        if co_id in self.long and max_bytes is not None and max_bytes > 256 * 1024:
+        if co_id in self.long and max_bytes is not None and max_bytes > SERVE_BYTES:
             self.reading.append(co_id)
             await self.may_go_on.wait()
         return await super().load(co_id, known, max_bytes)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.covalue import role_judgment
 from node.covalue.content import Transaction
 from node.covalue.group_changes import Role
 from node.covalue.group_view import GroupView
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.role_judgment import MAX_WORK
-from node.covalue.roles import GroupsMissing, RoleBook, ruling_group
+from node.covalue.roles import GroupsMissing, JudgingTakesLong, RoleBook, ruling_group
 from tests.support.authors import Author, group_header, map_header
 from tests.support.deliveries import Choices, choices, delivered
 from tests.support.role_scenarios import (
@@ -514,9 +517,12 @@ def web_sessions(web: Web) -> dict[Session, list[Transaction]]:
 
 
 def web_answers(book: RoleBook) -> list[Any]:
+    return [role for header in GROUPS for role in roles_in(book, header.id)]
+
+
+def roles_in(book: RoleBook, group_id: RawCoId) -> list[Any]:
     return [
-        book.role_of(header.id, member, time)
-        for header in GROUPS
+        book.role_of(group_id, member, time)
         for member in (*(author.account_id for author in AUTHORS), "everyone")
         for time in (99, 101, 103, 106)
     ]
@@ -542,6 +548,73 @@ def test_webs_of_groups_have_one_meaning(web: Web, chosen: Choices, asked: list[
     expected = web_answers(whole)
     assert web_answers(pieces) == expected
     assert web_answers(whole) == expected
+
+
+def ask_patiently(book: RoleBook, group_id: RawCoId) -> None:
+    """Have the roles in a group known, in whatever time that takes."""
+    for _ in range(5):
+        try:
+            assert book.missing(group_id) == []
+        except JudgingTakesLong:
+            for _ in book.judge_aside(group_id):
+                pass
+        else:
+            return
+    raise AssertionError("judging aside leads nowhere")
+
+
+def read_anew(view: GroupView, sessions: Mapping[Session, Sequence[Transaction]]) -> GroupView:
+    """The same, with its sessions in another order."""
+    again = GroupView(view.co_id, view.header)
+    for (co_id, session_id), transactions in reversed([*sessions.items()]):
+        if co_id == view.co_id:
+            again.add(session_id, 0, transactions[: view.count(session_id)])
+    return again
+
+
+@settings(max_examples=150, deadline=None)
+@given(webs, choices, st.lists(st.integers(0, 11), max_size=60))
+def test_groups_judged_a_slice_at_a_time_have_the_same_meaning(
+    web: Web, chosen: Choices, moves: list[int]
+) -> None:
+    """Whatever is added, asked, judged at once or dropped from memory between two slices."""
+    sessions = web_sessions(web)
+    whole, pieces = RoleBook(), RoleBook(max_slices=1)
+    views = {header.id: GroupView(header.id, header) for header in GROUPS}
+    for header in GROUPS:
+        pieces.add_view(GroupView(header.id, header))
+    asides: dict[RawCoId, Iterator[None]] = {}
+
+    def move(number: int) -> None:
+        kind, group_id = number // 3, GROUPS[number % 3].id
+        if kind <= 1:
+            aside = asides.setdefault(group_id, pieces.judge_aside(group_id))
+            if next(aside, "over") == "over":
+                del asides[group_id]
+        elif kind == 2:
+            with suppress(JudgingTakesLong):
+                pieces.role_of(group_id, BOB.account_id, 105)
+        else:
+            pieces.add_view(read_anew(views[group_id], sessions))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(role_judgment, "SLICE_WORK", 2)
+        left = iter(moves)
+        for session, after, part in delivered(sessions, chosen):
+            pieces.extend(*session, after, part)
+            views[session[0]].add(session[1], after, part)
+            for number in islice(left, 3):
+                move(number)
+        for number in left:
+            move(number)
+        for header in GROUPS:
+            whole.add_view(views[header.id])
+        expected = web_answers(whole)
+        answers = []
+        for header in GROUPS:
+            ask_patiently(pieces, header.id)
+            answers += roles_in(pieces, header.id)
+    assert answers == expected
 
 
 @settings(max_examples=80, deadline=None)
