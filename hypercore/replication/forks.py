@@ -40,7 +40,7 @@ class StuckFork:
 
     That is in blocks [start, stop). The peers have none of them, and we have some, which may be the
     last copies: the owner has to say (with `Core.clear`) that these may go. It seems so for a
-    moment, too, while a peer has yet to say which blocks it has.
+    moment, too, while a peer has yet to say which blocks it has; not while a peer may yet lead us.
     """
 
     fork: int
@@ -86,7 +86,9 @@ class ForkFollower:
 
     @property
     def stuck(self) -> StuckFork | None:
-        """What the first peer that cannot lead us on would lead us to."""
+        """What the first peer that cannot lead us on would lead us to, if no other leads us."""
+        if self.is_asking:
+            return None  # another may have what this one lacks: nothing has to be given up yet
         for pursuit in self._pursuits.values():
             search = pursuit.search
             if pursuit.is_stuck and search is not None and pursuit.ours is self._log.head:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import trio
 import trio.testing
 
 from hypercore import Core, Corestore, Snapshot, open_corestore
 from hypercore.crypto import KeyPair
 from hypercore.manifest import Manifest
 from hypercore.replication.forks import StuckFork
+from hypercore.replication.hotswap import MAX_CHECK_SECONDS
 from hypercore.replication.messages import HaveBits, MessageType, Sync, Want
 from tests.support.claimed_lengths import claimed_around
+from tests.support.claiming_peers import stranger
 from tests.support.memory_log import MemoryLog
 from tests.support.replicated_logs import of_type
 from tests.support.replicating_cores import replicating
@@ -189,3 +192,24 @@ async def test_who_alone_has_blocks_where_two_histories_part_is_told_and_goes_on
             assert copy.head == core.head
             assert copy.replication.stuck_fork is None
             assert await copy.get(16) == b"new"
+
+
+async def test_what_is_given_up_has_it_follow_beside_one_that_claims_and_is_silent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with log_and_copy() as (_, core, copy):
+        await core.append([b"old %d" % index for index in range(17)])
+        async with replicating(core, copy):
+            await copy.wait_length(17)
+            await copy.get(9)
+        await core.truncate(13)
+        await core.append([b"new"] * 4)
+        await core.clear(8, 16)
+        async with replicating(core, copy):
+            await trio.testing.wait_all_tasks_blocked()
+            claim = Sync(1, 17, 0, False, True, True, has_manifest=True, allow_push=False)
+            async with stranger(copy, claim):
+                assert copy.stuck_fork is None, "it may have what the other one lacks"
+                await copy.clear(8, 16)
+                await trio.sleep(MAX_CHECK_SECONDS)
+                assert copy.head == core.head

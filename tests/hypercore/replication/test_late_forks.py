@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hypercore.replication.forks import TURN_SECONDS
+from hypercore.replication.forks import TURN_SECONDS, StuckFork
 from hypercore.replication.hotswap import MAX_CHECK_SECONDS
 from hypercore.replication.messages import MessageType, Request, Sync
 from tests.support.memory_log import MemoryLog
@@ -114,6 +114,29 @@ def test_when_one_cannot_lead_on_another_that_was_there_before_is_asked() -> Non
     network.join(Node(later), leecher, round_trip_seconds=0.02)
     assert network.run(lambda: leecher.log.head == later.head) < TURN_SECONDS
     assert not leecher.errors
+
+
+def test_no_block_has_to_be_given_up_while_one_that_is_slow_may_show_the_way() -> None:
+    old, later = forked(16, 12)
+    gapped = copy_of(later)
+    gapped.clear(8, 16)
+    leecher = Node(copy_of(old))
+
+    def stuck() -> StuckFork | None:
+        return leecher.replicator.heads.forks.stuck
+
+    network = Network()
+    network.join(Node(gapped), leecher, round_trip_seconds=0.01)
+    slow = network.join(Node(later), leecher, round_trip_seconds=30.0)
+    network.run(lambda: slow.ends[1].peer.length > 0)
+    assert stuck() is None
+    slow.ends[1].close(network.now)
+    assert stuck() == StuckFork(1, 8, 16)
+    again = network.join(Node(later), leecher, round_trip_seconds=30.0)
+    network.run(lambda: again.ends[1].peer.length > 0)
+    assert stuck() is None
+    network.run(lambda: stuck() is not None or leecher.log.head == later.head)
+    assert leecher.log.head == later.head
 
 
 def test_nobody_is_asked_twice_at_the_same_time_when_nobody_is_late() -> None:
