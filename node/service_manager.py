@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServiceManager:
-    """The process that started us, if it wants to be told; telling never fails, nor waits."""
+    """The process that started us, if it wants to be told; `tell` never raises, nor waits."""
 
     address: str | None = None
     """A path, or an abstract name that begins with @; None tells nobody."""
@@ -40,13 +40,13 @@ class ServiceManager:
         is_ours = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
         return cls(
             address if address[:1] in {"/", "@"} else None,
-            int(microseconds) / 1e6 if is_ours and microseconds.isdecimal() else inf,
+            (int(microseconds) / 1e6 or inf) if is_ours and microseconds.isdecimal() else inf,
         )
 
-    def tell(self, *facts: str) -> None:
-        """Such as `READY=1`, `STATUS=...`, `STOPPING=1`."""
+    def tell(self, *facts: str) -> bool:
+        """Such as `READY=1`, `STATUS=...`, `STOPPING=1`; False when these did not get there."""
         if self.address is None:
-            return
+            return True
         address = "\0" + self.address[1:] if self.address.startswith("@") else self.address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
@@ -54,6 +54,18 @@ class ServiceManager:
                 channel.sendto("\n".join(facts).encode(), address)
         except OSError as error:
             _log.debug("service manager not told", reason=error.strerror)
+            return False
+        return True
+
+    async def tell_ready(self) -> None:
+        """Tell it that we are ready, until it has taken that: it may wait for it without a limit.
+
+        It has room for so many messages of all services, and is busiest when a machine starts.
+        """
+        while True:
+            if self.tell("READY=1"):
+                return
+            await trio.sleep(LOOK_SECONDS)
 
     async def keep_told(self, describe: Callable[[], str]) -> None:
         """Tell it that we are alive, and what `describe` says whenever that changes.
@@ -68,7 +80,6 @@ class ServiceManager:
             facts = ["WATCHDOG=1"] * (self.watchdog_seconds < inf)
             if status != told:
                 facts.append(f"STATUS={status}")
+            if facts and self.tell(*facts):
                 told = status
-            if facts:
-                self.tell(*facts)
             await trio.sleep(min(LOOK_SECONDS, self.watchdog_seconds / 3))

@@ -91,7 +91,7 @@ async def _serve(config: Config, manager: ServiceManager, *, as_json: bool) -> N
                 data=str(config.data),
                 **asdict(node.addresses),
             )
-        manager.tell("READY=1")
+        await manager.tell_ready()
         await manager.keep_told(node.brief)
         await trio.sleep_forever()
 

@@ -102,6 +102,7 @@ async def test_an_abstract_socket_is_named_with_an_at_sign() -> None:
         ({"NOTIFY_SOCKET": ""}, None, float("inf")),
         ({"NOTIFY_SOCKET": "vsock:2:1"}, None, float("inf")),
         ({"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "soon"}, "/run/n", float("inf")),
+        ({"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "0"}, "/run/n", float("inf")),
         ({"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "500000"}, "/run/n", 0.5),
         (
             {"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "500000", "WATCHDOG_PID": "1"},
@@ -123,6 +124,40 @@ async def test_a_manager_that_is_gone_or_does_not_listen_holds_nothing_up(tmp_pa
         for number in range(10_000):  # more than it has room for
             manager.tell(f"STATUS={number}")
         assert await hear(channel) == ["STATUS=0"]
+
+
+def fill(manager: ServiceManager) -> None:
+    """Say so much that there is room for nothing more."""
+    while manager.tell("STATUS=of another service"):
+        pass
+
+
+async def hear_all(channel: trio.socket.SocketType) -> list[str]:
+    """What is said until nothing more comes, without what `fill` has said."""
+    heard: list[str] = []
+    with trio.move_on_after(10 * LOOK_SECONDS):
+        while True:
+            heard += (await channel.recv(4096)).decode().splitlines()
+    return [fact for fact in heard if fact != "STATUS=of another service"]
+
+
+async def test_what_a_busy_manager_has_no_room_for_is_told_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    address = str(tmp_path / "notify")
+    manager = ServiceManager.of({"NOTIFY_SOCKET": address}, PID)
+    with listening(address) as channel:
+        fill(manager)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.tell_ready)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await hear_all(channel) == ["READY=1"]
+        fill(manager)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.keep_told, lambda: "idle")
+            await trio.testing.wait_all_tasks_blocked()
+            assert await hear_all(channel) == ["STATUS=idle"]
+            nursery.cancel_scope.cancel()
 
 
 # ---- the files that operators copy
