@@ -148,7 +148,7 @@ class RemotePeer:
     @property
     def deadline(self) -> float:
         """When something is due for it even though nothing happens."""
-        return min(self.expected.deadline, self.uploads.wants.deadline)
+        return min(self.expected.deadline, self.uploads.deadline)
 
     # --- what it has ---------------------------------------------------------------------
 

@@ -419,7 +419,7 @@ class Replicator:
         for peer in self.peers:
             if peer.expected.deadline <= now:
                 self._downloads.give_up_expected(peer)
-            if peer.uploads.wants.advance(now):
+            if peer.uploads.advance(now):
                 outputs.append(Answerable(peer))
         self._recheck.looked(now)
         self._fill_all(now)

@@ -7,6 +7,7 @@ costs its queue of small requests and one buffer, and is not cut off for being s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Protocol
 
 from pyroaring import BitMap64
@@ -96,6 +97,9 @@ class Uploads:
         self._requests: dict[int, Request | _BlockOnly] = {}
         self._urgent: dict[int, Request | _BlockOnly] = {}
         self._premature: dict[int, _BlockOnly] = {}
+        self._was_released = False
+        """What had waited is to be answered, though the peer has said nothing."""
+
         self._peer_fork = MAX_UINT
         self._peer_length = 0
         self.proven_length = 0
@@ -181,10 +185,21 @@ class Uploads:
         if self.wants.waiting > MAX_WAITING:
             raise TooManyRequests(f"more than {MAX_WAITING} wants wait for an answer")
 
+    @property
+    def deadline(self) -> float:
+        """When something that waits may be answered, even if the peer says nothing."""
+        return -inf if self._was_released else self.wants.deadline
+
+    def advance(self, now: float) -> bool:
+        """Look at what has waited; True when something may be answered now."""
+        was_released, self._was_released = self._was_released, False
+        return self.wants.advance(now) or was_released
+
     def clear(self) -> None:
         self._requests.clear()
         self._urgent.clear()
         self._premature.clear()
+        self._was_released = False
         self.wants.clear()
 
     def take(self, max_bytes: int, head: Head) -> list[_Message]:
@@ -330,6 +345,7 @@ class Uploads:
     def history_changed(self) -> None:
         """What went out on this channel was of another history, and proves nothing of this one."""
         self.sent.clear()
+        self._was_released |= bool(self._premature)
         self._release_premature()
         self.wants.begin_anew()
         self._passed_length = -1

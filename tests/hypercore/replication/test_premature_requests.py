@@ -16,7 +16,7 @@ from hypercore.replication.messages import (
 )
 from hypercore.replication.uploads import MAX_PREMATURE
 from tests.support.memory_log import MemoryLog
-from tests.support.replicated_logs import of_type, writer
+from tests.support.replicated_logs import copy_of, of_type, writer
 from tests.support.replicator_pair import Channel, Endpoint, Message, Node, settle
 
 
@@ -109,6 +109,22 @@ def test_when_our_history_changes_again_they_are_answered() -> None:
     end.receive([request(1)], 0.0)
     log.truncate(50)
     node.changed()
+    assert refused(end) == [NoData(1, NoDataReason.NONE)]
+
+
+def test_when_we_follow_a_writer_to_another_history_they_are_answered() -> None:
+    """The peer that asked has said nothing meanwhile."""
+    log = forked()
+    source, node = Node(log), Node(copy_of(log))
+    channel = Channel(source, node)
+    settle(channel)
+    end = peer_of(node)
+    end.receive([request(1)], 0.0)
+    log.truncate(50)
+    source.changed()
+    settle(channel)
+    assert node.log.head == log.head
+    node.carry_out(node.replicator.advance(0.0))
     assert refused(end) == [NoData(1, NoDataReason.NONE)]
 
 
