@@ -34,10 +34,11 @@ async def report_stuck_forks(
     told: dict[bytes, StuckFork] = {}
     while True:
         await trio.sleep(look_seconds)
-        found = {core.key: stuck for core in open_cores() if (stuck := core.stuck_fork)}
+        states = {core.key: core.stuck_fork for core in open_cores()}
+        found = {key: stuck for key, stuck in states.items() if stuck is not None}
         for key, stuck in found.items():
             if before.get(key) == stuck and told.get(key) != stuck:
                 told[key] = stuck
                 _log.warning("core stuck", core=key.hex(), reason=explain_stuck(key, stuck))
-        told = {key: stuck for key, stuck in told.items() if key in found}
+        told = {key: stuck for key, stuck in told.items() if key in states}
         before = found

@@ -52,6 +52,28 @@ async def test_it_is_logged_once_for_each_fork(autojump_clock: trio.testing.Mock
         assert logs[0]["reason"].endswith(f"beemesh core clear {encode_id(core.key)} 8 16")
 
 
+async def test_it_is_logged_once_however_often_the_peer_comes_and_goes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_corestore(None) as store, open_corestore(None) as other_store:
+        core = await store.get(name="log")
+        copy = await other_store.get(key=core.key)
+        await core.append([b"old %d" % index for index in range(17)])
+        async with replicating(core, copy):
+            await copy.wait_length(17)
+            await copy.get(9)
+        await part(core)
+        with capture_logs() as logs:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(report_stuck_forks, other_store.open_cores, 1.0)
+                for _ in range(3):
+                    async with replicating(core, copy):
+                        await trio.sleep(5)
+                    await trio.sleep(5)
+                nursery.cancel_scope.cancel()
+        assert len(logs) == 1
+
+
 async def test_who_is_slow_to_say_what_it_has_is_not_reported(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
