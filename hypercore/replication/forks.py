@@ -146,7 +146,10 @@ class ForkFollower:
                 asked = ProofRequest(sync.fork, hash=pursuit.search.request(block))
             else:
                 peer.outbox += peer.sent_wants.want(wanted.start)
-                if pursuit.is_last or self._holds_some(wanted):
+                is_held = self._holds_some(wanted)
+                if is_held:
+                    pursuit.is_last = False  # it is asked again when these have been given up
+                if is_held or pursuit.is_last:
                     was_stuck, pursuit.is_stuck = pursuit.is_stuck, True
                     return not was_stuck
                 pursuit.search, pursuit.is_last = None, True

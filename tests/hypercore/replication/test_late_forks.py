@@ -9,7 +9,7 @@ from hypercore.replication.hotswap import MAX_CHECK_SECONDS
 from hypercore.replication.messages import MessageType, Request, Sync
 from tests.support.memory_log import MemoryLog
 from tests.support.replicated_logs import copy_of, of_type, writer
-from tests.support.replicator_pair import Endpoint, Node
+from tests.support.replicator_pair import Channel, Endpoint, Node, settle
 from tests.support.slow_links import Network
 
 SILENT_PEERS = 12
@@ -136,6 +136,29 @@ def test_no_block_has_to_be_given_up_while_one_that_is_slow_may_show_the_way() -
     network.run(lambda: again.ends[1].peer.length > 0)
     assert stuck() is None
     network.run(lambda: stuck() is not None or leecher.log.head == later.head)
+    assert leecher.log.head == later.head
+
+
+def test_a_block_that_came_while_one_was_asked_for_the_last_time_can_be_given_up() -> None:
+    old, later = forked(16, 9)
+    gapped, nothing = copy_of(later), copy_of(old)
+    gapped.clear(0, 13)
+    nothing.clear(0, 16)
+    leecher = Node(nothing)
+    forks = leecher.replicator.heads.forks
+    before, link = Channel(Node(old), leecher), Channel(Node(gapped), leecher)
+    settle(before)
+    # Its head is asked for again, now that it has said which blocks it has.
+    while link.ends[1].peer.claims.asked < 2:
+        link.step(0.0)
+    leecher.want([9])
+    settle(before)
+    settle(link)
+    assert forks.stuck == StuckFork(1, 8, 12)
+    nothing.clear(8, 12)
+    leecher.carry_out(leecher.replicator.blocks_dropped(8, 12))
+    leecher.carry_out(leecher.replicator.advance_heads(0.0))
+    settle(link)
     assert leecher.log.head == later.head
 
 
