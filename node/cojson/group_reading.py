@@ -35,6 +35,7 @@ async def read_group(store: CoValueStore, co_id: RawCoId) -> GroupView | None:
         known = KnownState(True, counts)
         if loaded.is_complete or not loaded.pieces:
             return group
+        await trio.lowlevel.checkpoint()  # so much took some 10 ms
 
 
 class DeletionJudge:
