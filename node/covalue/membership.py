@@ -34,6 +34,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from typing import NamedTuple
 
 from node.covalue.group_changes import EVERYONE, EXTEND, ChangeKind, GroupChange, Role
@@ -230,6 +231,13 @@ class Membership:
             if event is not None and event.change.value not in _DEAD_LINKS:
                 found.append((parent, event.change.value))
         return found
+
+    def turns_of(self, member: str) -> Iterator[int]:
+        """The times at which the role of a member may change, in no order."""
+        timelines = chain(
+            (self._roles.get(member, ()), self._roles.get(EVERYONE, ())), self._links.values()
+        )
+        return (event.made_at for timeline in timelines for event in timeline)
 
     def role_at(
         self, member: str, time: int, inherited: Callable[[RawCoId], Role | None]
