@@ -147,6 +147,7 @@ class RoleBook:
         if self._views.pop(co_id, None) is not None:
             self._size_bytes -= self._sizes.pop(co_id)
             self._judged.pop(co_id, None)
+            self._takes_long.discard(co_id)
             self._latest = None
 
     def _measure(self, view: GroupView) -> None:
