@@ -353,6 +353,8 @@ class _Delivery:
         self.slow: set[RawCoId] = set()
         """Values that others have, and for which, or what they need, the member takes too long."""
         self._wanted: set[RawCoId] = set()
+        self._coming: set[RawCoId] = set()
+        """Of these what was read the last time; others failed, or are over."""
         self._seen: set[RawCoId] = set()
         self._shown: dict[RawCoId, KnownState] = {}
         """How far values go with what was read of them, where an honest member may hold that."""
@@ -378,6 +380,8 @@ class _Delivery:
             contents = [content for reading, _ in readings.values() for content in reading.contents]
             if not contents:
                 break
+            if not depth:
+                self._coming = {*readings}
             level = await self._bring_dependencies(contents, depth)
             wave = nothing
             for co_id, (reading, seconds) in readings.items():
@@ -390,7 +394,8 @@ class _Delivery:
             total = total.then(wave).then(level)
             receipt = await self._fetcher.receive(self._member, contents)
             if readings.keys() - receipt.refused.keys():
-                self._fetcher.under_way.came(self._member.id, self._seen)
+                coming = self._coming - receipt.refused.keys()
+                self._fetcher.under_way.came(self._member.id, coming)
             passed_over: set[RawCoId] = set()
             waiting = [co_id for co_id in readings if co_id in receipt.waiting]
             # Values may wait for groups that came with them, and those for accounts.

@@ -573,12 +573,19 @@ async def test_who_has_no_end_of_values_that_cannot_be_read_goes() -> None:
     assert len(data.reads) <= MAX_VALUES + 3
 
 
-def dripping(pieces: Sequence[Content], seconds: float) -> tuple[Member, list[int]]:
-    """ALICE, who sends a block a second and a piece in so many; and the pieces that were read."""
+def dripping(
+    pieces: Sequence[Content], seconds: float, others: Read = failing
+) -> tuple[Member, list[int]]:
+    """ALICE, who sends a block a second and a piece in so many; and the pieces that were read.
+
+    `others` reads what is no piece.
+    """
     ready_at: dict[int, float] = {}
     read: list[int] = []
 
     async def drip(co_id: RawCoId, known: KnownState) -> Reading:
+        if co_id != pieces[0].co_id:
+            return await others(co_id, known)
         at = sum(known.sessions.values())
         ready_at.setdefault(at, trio.current_time() + seconds)
         while trio.current_time() < ready_at[at]:
@@ -780,3 +787,31 @@ async def test_who_sends_slowly_what_a_value_needs_gives_way_as_well(
     assert door.states.keys() >= {group.co_id, value.co_id}
     assert trio.current_time() - started <= SLOW_SECONDS
     assert alice.conduct.undelivered == 0
+
+
+async def test_what_failed_is_had_by_whoever_asks_for_it_though_more_comes_beside_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It seemed to come for as long as the other values of its fetch did, hours perhaps."""
+    long, short = Author(1).value("long"), Author(1).value("short")
+    pieces = [long.edit("[]", with_header=True), *(long.edit("[]") for _ in range(9))]
+    created = short.edit("[]", with_header=True)
+    failures = iter([MemberDataError("not now")])
+
+    async def failing_once(co_id: RawCoId, known: KnownState) -> Reading:
+        for error in failures:
+            raise error
+        return Reading([created])
+
+    alice, read = dripping(pieces, 20, failing_once)
+    door = Door()
+    fetcher = Fetcher(door, {ALICE: alice}, ReplicaPolicy())
+    both = claims(long, ALICE)
+    both.announce(ALICE, 10, [(short.id, {short.session_id: 1})])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fetcher.fetch_all, both)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(UNDER_WAY_SECONDS + 1):
+            await fetcher.fetch_all(claims(short, ALICE))
+        assert door.states[short.id].header
+    assert read == [*range(len(pieces))]
