@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from node.cojson.appeals import Appeals
 from node.cojson.gatekeeper import Gatekeeper, Origin, Ruling
 from node.cojson.judgment import Verified
 from node.cojson.outputs import Output, Refused
 from node.cojson.value_table import ValueEntry
 from node.cojson.waiting_room import Delivery, WaitingRoom
 from node.covalue.header import CoValueHeader
+from node.covalue.store import ValueAppend
 
 _MAX_REASONS = 3
 
@@ -21,9 +23,10 @@ _MAX_REASONS = 3
 class Admission:
     """The engine's way to its gatekeeper; without one everything is taken."""
 
-    def __init__(self, access: Gatekeeper | None, room: WaitingRoom) -> None:
+    def __init__(self, access: Gatekeeper | None, room: WaitingRoom, appeals: Appeals) -> None:
         self._access = access
         self._room = room
+        self._appeals = appeals
 
     def screen(
         self, delivery: Delivery, entry: ValueEntry, out: list[Output]
@@ -76,8 +79,18 @@ class Admission:
             _report(delivery, ruling, out)
         for session_id, reason in ruling.sessions.items():
             verified.refusals.append(reason)
-            del verified.logs[session_id]
-            del verified.appends[session_id]
+            verified.drop(session_id)
+        supposed = [key for key in verified.appends if key in verified.supposed]
+        if ruling.sessions and supposed:
+            # What is refused may have given these their right: they are appeals till it is here.
+            taken = ValueAppend(entry.co_id, header if is_new else None, verified.appends)
+            self._access.not_stored(taken)
+            checked = {key: verified.extensions[key] for key in supposed}
+            self._appeals.add(delivery, verified.consulted, checked)
+            for session_id in supposed:
+                verified.refuse(session_id, "what gives its author the right to write is refused")
+            verified.supposed = frozenset()
+            self.judge(delivery, entry, header, verified, out)
 
 
 def summary(reasons: Collection[str]) -> str:

@@ -49,7 +49,7 @@ class EngineState:
         self.clients = ClientBudget(client_bytes)
         self.room = WaitingRoom()
         self.appeals = Appeals()
-        self.admission = Admission(access, self.room)
+        self.admission = Admission(access, self.room, self.appeals)
         self.cut_streams = CutStreams()
         self.hazardous = HazardousValues()
         self.subscribers: dict[RawCoId, dict[PeerView, None]] = {}

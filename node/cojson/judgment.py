@@ -64,6 +64,10 @@ class Verified:
     """One of the parts deletes the value."""
     rests_on: frozenset[RawCoId] = frozenset()
     """Groups by which it was judged and of which commits are out."""
+    supposed: frozenset[CoSessionId] = frozenset()
+    """Parts that have their right by others of the message only."""
+    consulted: frozenset[RawCoId] = frozenset()
+    """The groups by which these were judged."""
     keeps_header: bool = False
     """The value begins, even if no part is taken: one is left out for reasons of our own."""
 

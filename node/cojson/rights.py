@@ -226,12 +226,15 @@ class Rights:
         judgment = self._roles.suppose(entry.co_id, verified.appends)
         if judgment is None or judgment.missing:
             return denied, None
+        supposed: set[CoSessionId] = set()
         for session_id in list(denied):
             if any(
                 judgment.is_valid(entry.co_id, session_id, index, transaction)
                 for index, transaction in verified.appends[session_id].numbered
             ):
                 del denied[session_id]
+                supposed.add(session_id)
+        verified.supposed, verified.consulted = frozenset(supposed), judgment.reach
         return denied, judgment
 
     def _deny_by_what_is_here(

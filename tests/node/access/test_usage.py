@@ -23,7 +23,7 @@ from node.covalue.content import Content, Transaction
 from node.covalue.known_state import KnownState
 from node.covalue.store import SessionSize, ValueAppend
 from node.errors import CorruptStore
-from tests.support.authors import Author, edits, group_header, map_header
+from tests.support.authors import Author, edits, group_header, map_header, role
 from tests.support.data_log import DataLog
 from tests.support.engine_shell import EngineShell
 
@@ -42,8 +42,8 @@ def free(count: int, after: int = 0, author: Author = ANN, size: int = 10) -> Co
     )
 
 
-def open_shell(gate: Gate) -> EngineShell:
-    shell = EngineShell(access=gate)
+def open_shell(gate: Gate, *, enforces_writes: bool = False) -> EngineShell:
+    shell = EngineShell(access=gate, enforces_writes=enforces_writes)
     shell.client("a")
     return shell
 
@@ -285,3 +285,31 @@ def test_what_is_erased_is_given_back() -> None:
     free_gate = Gate()
     free_gate.erased({AGENT_SESSION: SessionSize().plus(edits(3))})
     assert free_gate.statistics().accounts == 0
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_nobody_gets_in_by_a_right_that_is_refused_for_its_size(is_new: bool) -> None:
+    """It was judged by all that came together, of which a part was refused after that."""
+    gate = Gate(quotas=Quotas(account_bytes=2000))
+    shell = open_shell(gate, enforces_writes=True)
+    shell.say("a", ANN.account(), BOB.account())
+    group = group_header(ANN.account_id)
+    founding = [role(ANN.account_id, "admin", made_at=900)]
+    if not is_new:
+        shell.say("a", ANN.content(group, founding))
+    while shell.stores:
+        shell.commit()
+    used = gate.usage.of(BOB.account_id)
+    grants = [*founding, role(BOB.account_id, "admin", made_at=910), *edits(1, size=2000)]
+    ann = ANN.content(group, grants, after=0 if is_new else 1)
+    bob = BOB.content(group, [role("everyone", "writer", made_at=950)])
+    shell.say("a", Content(group.id, group, {**bob.new, **ann.new}, ann.priority))
+    while shell.stores:
+        shell.commit()
+    assert set(shell.disk.logs[group.id]) == (set() if is_new else {ANN.session_id()})
+    assert gate.usage.of(BOB.account_id) == used
+    assert "what gives its author the right to write is refused" in shell.refusals["a"][-1]
+    shell.bring(ann)  # another node has taken it
+    while shell.stores:
+        shell.commit()
+    assert set(shell.disk.logs[group.id]) == {ANN.session_id(), BOB.session_id()}
