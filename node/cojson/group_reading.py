@@ -14,8 +14,12 @@ from node.covalue.store import CoValueStore
 _READ_BYTES = 128 * 1024
 
 
-async def read_group(store: CoValueStore, co_id: RawCoId) -> GroupView | None:
+async def read_group(
+    store: CoValueStore, co_id: RawCoId, begun: GroupView | None = None
+) -> GroupView | None:
     """The stored transactions of a group or account; None when there is no such group.
+
+    Only what is missing is read if the view was `begun`.
 
     Raises: CorruptStore.
     Cancel: nothing is changed.
@@ -23,8 +27,8 @@ async def read_group(store: CoValueStore, co_id: RawCoId) -> GroupView | None:
     value = await store.load_value(co_id)
     if value is None or not value.header.is_group:
         return None
-    group = GroupView(co_id, value.header)
-    known = KnownState(True)
+    group = GroupView(co_id, value.header) if begun is None else begun
+    known = KnownState(True, {key: count for key in value.sessions if (count := group.count(key))})
     while True:
         loaded = await store.load(co_id, known, _READ_BYTES)
         counts = dict(known.sessions)

@@ -5,12 +5,13 @@ Those that every message brings are named tuples, which take half the time to ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from node.cojson.gatekeeper import Origin
 from node.cojson.messages import Message
 from node.covalue.content import SessionContent
+from node.covalue.group_view import GroupView
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import KnownState, SessionCounts
 from node.covalue.store import ValueAppend
@@ -64,6 +65,8 @@ class ReadGroup:
     """Read the transactions of a group for what they say of roles; then say `group_read`."""
 
     co_id: RawCoId
+    begun: GroupView | None = field(default=None, compare=False)
+    """What was read before, if it has grown meanwhile: the rest is added to it."""
 
 
 @dataclass(frozen=True, slots=True)

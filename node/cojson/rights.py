@@ -48,7 +48,7 @@ class Rights:
         self._roles = RoleBook(max_slices=1)
         self._askers: dict[ReadGroup | JudgeGroup, dict[RawCoId, None]] = {}
         """The values that wait for each group that is being read, or judged."""
-        self._postponed: set[RawCoId] = set()
+        self._postponed: dict[RawCoId, ReadGroup] = {}
         """Groups to be read when their commits are durable."""
         self._growing: set[RawCoId] = set()
         """Groups of which commits are out: what they say of roles may still be lost."""
@@ -81,27 +81,26 @@ class Rights:
             if askers is None:
                 askers = self._askers[question] = {}
                 if isinstance(question, ReadGroup):
-                    self._read_when_durable(question.co_id, out)
+                    self._read_when_durable(question, out)
                 else:
                     out.append(question)
             askers[entry.co_id] = None
 
-    def _read_when_durable(self, group_id: RawCoId, out: list[Output]) -> None:
+    def _read_when_durable(self, question: ReadGroup, out: list[Output]) -> None:
         """What was accepted counts for rights, and must be in the store before it is read there."""
-        group = self._state.values.peek(group_id)
+        group = self._state.values.peek(question.co_id)
         if group is not None and group.tickets:
-            self._postponed.add(group_id)
+            self._postponed[question.co_id] = question
         else:
-            out.append(ReadGroup(group_id))
+            out.append(question)
 
     def stored(self, entry: ValueEntry, out: list[Output]) -> None:
         """Commits of this value became durable."""
         if entry.tickets:
             return
         self._growing.discard(entry.co_id)
-        if entry.co_id in self._postponed:
-            self._postponed.discard(entry.co_id)
-            out.append(ReadGroup(entry.co_id))
+        if (question := self._postponed.pop(entry.co_id, None)) is not None:
+            out.append(question)
 
     def not_stored(self, entry: ValueEntry, out: list[Output]) -> None:
         """What this value was to get does not count: what was refused by it may be right."""
@@ -116,7 +115,7 @@ class Rights:
         entry = self._state.values.peek(group_id)
         logs = entry.logs if entry is not None and entry.phase is Phase.HELD else {}
         if group is not None and any(log.count > group.count(key) for key, log in logs.items()):
-            self._read_when_durable(group_id, out)  # it grew meanwhile
+            self._read_when_durable(ReadGroup(group_id, group), out)  # it grew meanwhile
             return []
         if group is not None:
             self._roles.add_view(group)

@@ -132,10 +132,9 @@ class StoreReader:
             case Rehash(co_id, session_id, count):
                 running = await self._rehash(co_id, session_id, count)
                 return self._engine.rehashed(co_id, session_id, count, running), READ_COST
-            case ReadGroup(co_id):
-                return self._engine.group_read(
-                    co_id, await read_group(self._store, co_id)
-                ), READ_COST
+            case ReadGroup(co_id, begun):
+                group = await read_group(self._store, co_id, begun)
+                return self._engine.group_read(co_id, group), READ_COST
             case JudgeGroup(co_id):
                 await self._judge(co_id)
                 return self._engine.group_judged(co_id), READ_COST

@@ -86,6 +86,8 @@ class RoleBook:
         """The last judgment, of this group, while no view has changed since."""
         self._takes_long: set[RawCoId] = set()
         """Groups that are to be judged aside: even to find that out again would take long."""
+        self._aside: Judgment | None = None
+        """What it has reached stays in memory."""
 
     @property
     def size_bytes(self) -> int:
@@ -156,9 +158,10 @@ class RoleBook:
         self._sizes[view.co_id] = size
 
     def _evict(self, kept: RawCoId) -> None:
+        # What is being assembled stays, or two large groups would drop each other for ever.
+        wanted = self._wanted if self._aside is None else self._wanted | self._aside.reached.keys()
         while self._size_bytes > self._max_bytes:
-            # What is being assembled stays, or two large groups would drop each other for ever.
-            oldest = next((i for i in self._views if i != kept and i not in self._wanted), None)
+            oldest = next((i for i in self._views if i != kept and i not in wanted), None)
             if oldest is None:
                 return
             self.discard(oldest)
@@ -168,8 +171,9 @@ class RoleBook:
 
         What came of it is known at once afterwards, unless one of its views has changed.
         """
-        judgment = self._judgment_of(group_id)
+        judgment = self._aside = self._judgment_of(group_id)
         yield from judgment.steps()
+        self._aside = None
         self._takes_long.discard(group_id)
         if judgment.holds:
             self._keep(group_id, judgment)

@@ -394,8 +394,7 @@ class _Delivery:
             total = total.then(wave).then(level)
             receipt = await self._fetcher.receive(self._member, contents)
             if readings.keys() - receipt.refused.keys():
-                coming = self._coming - receipt.refused.keys()
-                self._fetcher.under_way.came(self._member.id, coming)
+                self._fetcher.under_way.came(self._member.id, self._coming - {*receipt.refused})
             passed_over: set[RawCoId] = set()
             waiting = [co_id for co_id in readings if co_id in receipt.waiting]
             # Values may wait for groups that came with them, and those for accounts.
@@ -427,8 +426,7 @@ class _Delivery:
         A stranger without the right to write may have written that, and others what follows.
         """
         self._refused[co_id] += 1
-        is_left = self._refused[co_id] < MAX_REFUSED_READINGS
-        return is_left and await self._fetcher.is_held(co_id)
+        return self._refused[co_id] < MAX_REFUSED_READINGS and await self._fetcher.is_held(co_id)
 
     async def _may_be_held(self, co_id: RawCoId, reading: Reading, receipt: Receipt) -> bool:
         """Whether a member that means well may hold what it showed, though it is not taken here.

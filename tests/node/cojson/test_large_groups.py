@@ -15,10 +15,11 @@ import pytest
 import trio.testing
 
 from hypercore.storage import Durability
-from node.cojson.group_reading import DeletionJudge
+from node.cojson.group_reading import DeletionJudge, read_group
 from node.cojson.host import open_sync_host
 from node.cojson.host_options import HostOptions
-from node.cojson.outputs import JudgeGroup
+from node.cojson.messages import Load
+from node.cojson.outputs import JudgeGroup, ReadGroup
 from node.covalue.content import Content, Transaction
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import RawCoId
@@ -172,3 +173,37 @@ async def test_a_large_group_is_read_once_for_all_that_was_deleted_in_it(tmp_pat
         )
         assert not await judge.is_valid(OWN[0].id)
         assert counting.reads == 2
+
+
+def test_of_a_group_that_grew_while_it_was_read_the_rest_is_read(shell: EngineShell) -> None:
+    """Whoever wrote to it all the time had it read again and again."""
+    again = EngineShell(shell.disk)
+    again.client("a")
+    again.say("a", *(Load(co_id, KnownState(True)) for co_id in (GROUP.id, OWN[0].id)))
+    again.holds_reads = True
+    again.say("a", ANN.deletion(OWN[0]))
+    assert again.reads == [ReadGroup(GROUP.id)]
+    read = again.disk.group(GROUP.id)
+    again.say("a", late("x", "reader", 400))
+    again.reads.clear()
+    again.carry_out(again.engine.group_read(GROUP.id, read))
+    assert again.reads == []  # until what it grew by is durable
+    again.commit()
+    (question,) = again.reads
+    assert isinstance(question, ReadGroup)
+    assert question.begun is read
+
+
+async def test_what_was_begun_is_read_to_its_end(tmp_path: Path) -> None:
+    async with (
+        open_sqlite_store(tmp_path / "file", Durability.OS) as store,
+        open_sync_host(store, HostOptions(erases=False)) as host,
+    ):
+        await host.receive_content("test", [*ACCOUNTS, ANN.content(GROUP, MADE)])
+        begun = await read_group(store, GROUP.id)
+        await host.receive_content("test", [late("x", "reader", 400)])
+        counting = CountingStore(store)
+        whole = await read_group(cast(CoValueStore, counting), GROUP.id, begun)
+    assert whole is not None
+    assert len(whole.events) == len(MADE) + 1
+    assert counting.reads == 0

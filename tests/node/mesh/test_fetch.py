@@ -649,7 +649,13 @@ async def test_who_sent_slowly_is_asked_for_what_only_it_has_for_a_while(
     """Each value that it was the first to announce, or claimed most of, waited for it anew."""
     values = [Author(1).value(f"value {number}") for number in range(3 * MAX_FETCH_VALUES)]
     created = {value.id: value.edit("[]", with_header=True) for value in values}
-    alice, _ = dripping([created[values[0].id]], 3600)
+
+    async def slow(co_id: RawCoId, known: KnownState) -> Reading:
+        while True:
+            await trio.sleep(1)
+            data.blocks_fetched += 1
+
+    alice, data = member(ALICE, slow)
 
     async def fast(co_id: RawCoId, known: KnownState) -> Reading:
         return Reading([created[co_id]])
