@@ -7,7 +7,7 @@ import trio
 from node.cojson.deletion import NotDeletable, deletion_time
 from node.covalue.group_view import GroupView
 from node.covalue.ids import RawCoId, session_owner
-from node.covalue.known_state import KnownState, merge_counts
+from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.roles import RoleBook, ruling_group
 from node.covalue.store import CoValueStore
 
@@ -24,13 +24,14 @@ async def read_group(
     Raises: CorruptStore.
     Cancel: nothing is changed.
     """
-    value = await store.load_value(co_id)
-    if value is None or not value.header.is_group:
-        return None
-    group = GroupView(co_id, value.header) if begun is None else begun
-    known = KnownState(True, {key: count for key in value.sessions if (count := group.count(key))})
+    group, known = begun, NOTHING if begun is None else KnownState(True, begun.counts)
     while True:
         loaded = await store.load(co_id, known, _READ_BYTES)
+        if group is None:
+            header = loaded.pieces[0].header if loaded.pieces else None
+            if header is None or not header.is_group:
+                return None
+            group = GroupView(co_id, header)
         counts = dict(known.sessions)
         for piece in loaded.pieces:
             for session_id, part in piece.new.items():
@@ -79,13 +80,12 @@ class DeletionJudge:
 
     async def _is_up_to_date(self) -> bool:
         for co_id, group in self._read.items():
-            stored = await self._store.load_value(co_id)
-            if group is None:
-                if stored is not None and stored.header.is_group:
-                    return False
-            elif stored is None or any(
-                item.count != group.count(key) for key, item in stored.sessions.items()
-            ):
+            known = NOTHING if group is None else KnownState(True, group.counts)
+            more = (await self._store.load(co_id, known, _READ_BYTES)).pieces
+            if not more:
+                continue
+            header = more[0].header
+            if group is not None or (header is not None and header.is_group):
                 return False
         return True
 

@@ -11,6 +11,7 @@ from node.covalue.content import Transaction
 from node.covalue.group_changes import ChangeKind, GroupChange, parse_change
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import SessionCounts
 from node.covalue.membership import Event, Position
 from node.covalue.store import SessionAppend
 
@@ -57,6 +58,11 @@ class GroupView:
     def size_bytes(self) -> int:
         """About what this view and its evaluation hold in memory."""
         return _VIEW_BYTES + len(self._events) * _EVENT_BYTES + self._name_bytes
+
+    @property
+    def counts(self) -> SessionCounts:
+        """How many transactions of each session have been added."""
+        return self._counts.copy()
 
     def count(self, session_id: CoSessionId) -> int:
         """How many transactions of a session have been added."""
