@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from node.cojson.foresight import Extensions
-from node.cojson.messages import Known, Load, Message, decode_line, encode_message
+from node.cojson.messages import Known, Load, Message, Reconcile, decode_line, encode_message
 from node.cojson.outbox import Outbox
 from node.cojson.outputs import After, Pull
 from node.cojson.recent import Line, RecentContent
@@ -30,6 +30,9 @@ CONTENT_COST = 4
 
 SESSIONS_COST = 50
 """Sessions in a known state that cost one more cheap operation: 4 KB of an answer."""
+
+VALUES_COST = 8
+"""Values to reconcile that cost one more: each is looked up, and may have to be read."""
 
 READ_COST = 8
 """Cheap operations that reading one value is worth."""
@@ -242,4 +245,6 @@ def _cost(message: Message) -> int:
         return CONTENT_COST
     if isinstance(message, _WITH_SESSIONS):
         return 1 + len(message.known.sessions) // SESSIONS_COST
+    if isinstance(message, Reconcile):
+        return 1 + len(message.values) // VALUES_COST
     return 1

@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from sys import getsizeof
 from typing import NamedTuple
 
@@ -42,6 +41,10 @@ _LATEST_CHUNKS = 8
 
 _MANY_CHUNKS = 2 * _LATEST_CHUNKS
 """More are joined when a client loads the value: the next one gets them as one text."""
+
+_MANY_SESSIONS = 64
+"""Of a value that is too large and has more, only the sessions that came last are kept: to look at
+all of 5000 with every edit kept a node from everything else."""
 
 _VALUE_BYTES = 700
 _SESSION_BYTES = 660
@@ -82,6 +85,15 @@ class _Run:
         """Make one chunk of all but the latest."""
         self.texts = [",".join(self.texts[:-_LATEST_CHUNKS]), *self.texts[-_LATEST_CHUNKS:]]
         self.starts = [self.starts[0], *self.starts[-_LATEST_CHUNKS:]]
+
+    def drop_old(self) -> None:
+        """Let go of what is older than the last half, if that is in chunks of its own."""
+        size, most, kept = 0, self.text_bytes // 2, 0
+        while kept < len(self.texts) and size + len(self.texts[-1 - kept]) <= most:
+            kept += 1
+            size += len(self.texts[-kept])
+        kept = max(kept, 1)
+        self.texts, self.starts = self.texts[-kept:], self.starts[-kept:]
 
 
 @dataclass(slots=True)
@@ -136,13 +148,12 @@ class _Kept:
             self._count()
 
     def _drop_oldest(self) -> None:
-        size = sum([run.text_bytes for run in self.runs.values()])
-        while size > KEPT_BYTES:
-            largest = max(self.runs.values(), key=attrgetter("text_bytes"))
-            if len(largest.texts) == 1:
-                break
-            size -= len(largest.texts.pop(0))
-            del largest.starts[0]
+        """Let go of half of it, so that it is not looked at again with the next edit."""
+        for run in self.runs.values():
+            run.drop_old()
+        if sum([run.text_bytes for run in self.runs.values()]) > PIECE_BYTES:
+            for session_id in list(self.runs)[:-_MANY_SESSIONS]:
+                del self.runs[session_id]
 
     def _count(self) -> None:
         self.text_bytes = sum([run.text_bytes for run in self.runs.values()])

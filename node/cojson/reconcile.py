@@ -12,8 +12,8 @@ from __future__ import annotations
 from node.cojson.messages import Load, ReconcileAck
 from node.cojson.outputs import EndPeer, Output, Send
 from node.cojson.peer_view import PeerView, ReconcileBatch
+from node.cojson.value_table import ValueEntry
 from node.covalue.ids import RawCoId
-from node.covalue.known_state import KnownState, sessions_hash
 
 MAX_BATCHES = 16
 """Batches a client may have open; JavaScript waits for each before the next."""
@@ -34,9 +34,8 @@ def open_batch(peer: PeerView, batch_id: str, values: int, out: list[Output]) ->
 def compare_value(
     peer: PeerView,
     batch_id: str,
-    co_id: RawCoId,
+    entry: ValueEntry,
     their_hash: str,
-    durable: KnownState,
     out: list[Output],
 ) -> None:
     """One value of the batch: ask for it unless it is equal."""
@@ -44,8 +43,8 @@ def compare_value(
     if batch is None:
         return
     batch.unread -= 1
-    if not durable.header or sessions_hash(durable.sessions) != their_hash:
-        batch.later.append((co_id, durable))
+    if not entry.durable.header or entry.durable_hash != their_hash:
+        batch.later.append((entry.co_id, entry.durable))
         _ask(peer, batch, out)
     _finish(peer, batch_id, out)
 

@@ -487,4 +487,4 @@ class SyncEngine:
     ) -> None:
         entry = self._state.values.peek(co_id)
         if entry is not None and not peer.is_gone:
-            compare_value(peer, batch_id, co_id, their_hash, entry.durable, out)
+            compare_value(peer, batch_id, entry, their_hash, out)

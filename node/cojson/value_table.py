@@ -16,7 +16,7 @@ from enum import Enum, auto
 from node.cojson.outputs import Output
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.known_state import NOTHING, KnownState, SessionCounts, sessions_hash
 from node.covalue.session_log import SessionLog
 from node.covalue.store import StoredValue
 
@@ -76,6 +76,8 @@ class ValueEntry:
     """Commits that are out, oldest first."""
     round: int = 0
     """The round of the table in which it was last used."""
+    hashed: tuple[SessionCounts, str] | None = None
+    """The durable counts that were compared last, and their hash."""
 
     def hold(self, stored: StoredValue) -> None:
         """Take over what is stored of this value."""
@@ -97,6 +99,14 @@ class ValueEntry:
     @property
     def is_idle(self) -> bool:
         return not (self.is_busy or self.waiting or self.tickets)
+
+    @property
+    def durable_hash(self) -> str:
+        """What reconciliation compares. Made once: a batch may name a value a thousand times."""
+        counts = self.durable.sessions
+        if self.hashed is None or self.hashed[0] is not counts:
+            self.hashed = counts, sessions_hash(counts)
+        return self.hashed[1]
 
     @property
     def version(self) -> int:

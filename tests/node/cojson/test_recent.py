@@ -5,6 +5,7 @@ import tracemalloc
 from node.cojson.messages import decode_line
 from node.cojson.recent import KEPT_BYTES, MAX_CHUNKS, RecentContent
 from node.covalue.content import PIECE_BYTES, Content
+from node.covalue.ids import CoSessionId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.store import SessionAppend, ValueAppend
 from tests.support.authors import Author, edits, map_header
@@ -246,3 +247,23 @@ def test_what_is_kept_is_not_underestimated() -> None:
     finally:
         tracemalloc.stop()
     assert taken <= recent.used_bytes <= 2 * taken
+
+
+def test_of_a_large_value_of_many_sessions_the_last_ones_are_kept() -> None:
+    """All of 5000 were looked at with every edit, and the node did nothing else."""
+    recent = RecentContent()
+    header, part = map_header("of many sessions"), append(1, size=100).sessions[SESSION]
+    held: dict[CoSessionId, int] = {}
+    most = 0
+    for number in range(6000):
+        session_id = ANN.session_id(f"{number}")
+        recent.add(ValueAppend(header.id, None if number else header, {session_id: part}), 3)
+        most = max(most, recent.used_bytes)
+        if number % 1000 == 999:
+            before = KnownState(True, dict(held))
+            line = recent.line(header.id, before, KnownState(True, {**held, session_id: 1}))
+            assert line is not None
+            assert line.reached.sessions == {session_id: 1}
+        held[session_id] = 1
+    assert most < 3 * 1024 * 1024
+    assert recent.line(header.id, NOTHING, KnownState(True, held)) is None
