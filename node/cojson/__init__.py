@@ -8,6 +8,7 @@
 |-----------------------------------------------------|-------------------------------------------|
 | `host`, `host_options`, `reports`                   | the one engine of a node, and its tasks   |
 | `serve`, `client_link`, `outbox`, `pinging`         | one client: its socket, what waits for it |
+| `slow_lane`                                         | clients that take much time               |
 | `messages`, `line_shapes`                           | the messages, as JSON lines               |
 | `crypto`, `base58`                                  | hashes, ids, signatures                   |
 | `sync`, `outputs`, `engine_state`                   | the engine, a machine; what it wants done |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import thread_time
 from typing import Protocol
 
 import structlog
@@ -14,6 +15,7 @@ from node.cojson.outbox import Outbox
 from node.cojson.outputs import After, Pull
 from node.cojson.recent import Line, RecentContent
 from node.cojson.signature_checks import LookAhead
+from node.cojson.slow_lane import MESSAGE_SECONDS, SlowLane, is_slow
 from node.cojson.sync import SyncEngine
 from node.cojson.withholding import Withholding, is_harmless_text
 from node.covalue.content import Content
@@ -24,6 +26,12 @@ from node.errors import CorruptStore
 
 TURN = 64
 """Cheap operations after which a loop lets other tasks run: 2 to 3 ms."""
+
+TURN_SECONDS = 0.005
+"""After a turn that took longer the next one has a quarter of the operations, or one message."""
+
+FIRST_WEIGHT = 8
+"""What an operation counts for at first, when nothing is known of a client; later mostly 1."""
 
 CONTENT_COST = 4
 """Cheap operations that one content message is worth, most of it checking its signature."""
@@ -144,12 +152,23 @@ class ContentSource:
 class ClientLink:
     """Given out by `SyncHost.client`; one task receives, one takes lines."""
 
-    def __init__(self, peer_id: str, outbox: Outbox, source: ContentSource, inlet: Inlet) -> None:
+    def __init__(
+        self,
+        peer_id: str,
+        outbox: Outbox,
+        source: ContentSource,
+        inlet: Inlet,
+        slow_lane: SlowLane,
+        stopwatch: Callable[[], float] = thread_time,
+    ) -> None:
         self.peer_id = peer_id
         self.outbox = outbox
         self._source = source
         self._inlet = inlet
+        self._slow_lane = slow_lane
+        self._stopwatch = stopwatch
         self._received = 0
+        self._weight = FIRST_WEIGHT
 
     @property
     def end_reason(self) -> str | None:
@@ -167,7 +186,7 @@ class ClientLink:
         ahead = await self._inlet.look_ahead(self.peer_id, messages)
         start = 0
         for stop, message in enumerate(messages, 1):
-            self._received += _cost(message)
+            self._received += _cost(message) * self._weight
             if self._received >= TURN:
                 self._received = 0
                 await self._take(messages, start, stop, ahead)
@@ -182,8 +201,18 @@ class ClientLink:
         self, messages: Sequence[Message], start: int, stop: int, ahead: LookAhead
     ) -> None:
         await ahead.wait(stop)
-        foreseen = ahead.extensions(start, stop)
-        self._inlet.receive(self.peer_id, messages[start:stop], foreseen)
+        foreseen, taken = ahead.extensions(start, stop), messages[start:stop]
+        started = self._stopwatch()
+        self._inlet.receive(self.peer_id, taken, foreseen)
+        seconds = self._stopwatch() - started
+        if seconds > TURN_SECONDS:
+            self._weight = min(4 * self._weight, TURN)
+        elif taken:
+            self._weight = max(1, self._weight // 2)
+        if seconds > MESSAGE_SECONDS:
+            size = sum(message.size for message in taken if isinstance(message, Content))
+            if is_slow(seconds, len(taken), size):
+                await self._slow_lane.rest(seconds)
 
     @property
     def has_claims(self) -> bool:

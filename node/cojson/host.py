@@ -53,6 +53,7 @@ from node.cojson.reports import HostStatistics, LoadReport, MeshReader, Receipt
 from node.cojson.room import Room, run_with_room
 from node.cojson.searches import Searches
 from node.cojson.signature_checks import LookAhead, SignatureChecker
+from node.cojson.slow_lane import SlowLane
 from node.cojson.store_reader import StoreReader
 from node.cojson.sync import SyncEngine
 from node.covalue.content import Content
@@ -111,6 +112,7 @@ class SyncHost:
         self._recent = RecentContent(options.memory_bytes)
         self._clients = ClientTable(self._engine, options.min_copies)
         self._source = ContentSource(self._engine, self._recent, store, self._clients.screen)
+        self._slow_lane = SlowLane()
         self.pinger = Pinger()
         """Keeps the connections of clients alive."""
         self._feeds = ChangeFeeds()
@@ -291,7 +293,7 @@ class SyncHost:
         """A client's place in the node while the block lasts."""
         peer_id, outbox = self._clients.add(remote, origin)
         try:
-            yield ClientLink(peer_id, outbox, self._source, self)
+            yield ClientLink(peer_id, outbox, self._source, self, self._slow_lane)
         finally:
             self._clients.remove(peer_id)
             self._tell_interest()
