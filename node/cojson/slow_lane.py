@@ -1,6 +1,6 @@
 """[trio] Clients whose messages take far longer than others' share half of the time.
 
-What a message takes depends on what is stored: to load a group of 4000 members takes 5 ms where
+What a message takes depends on what is stored: to load a group of 4000 members takes 2 ms where
 most loads take 50 us, and a client that asked for it again and again had nearly all of the time. It
 is found out by looking at the clock of our own thread, on which other jobs on the machine do not
 count.
