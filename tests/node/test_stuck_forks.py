@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -25,7 +27,9 @@ async def part(core: Core) -> None:
     await core.clear(8, 16)
 
 
-async def test_it_is_logged_once_for_each_fork(autojump_clock: trio.testing.MockClock) -> None:
+@asynccontextmanager
+async def log_and_copy() -> AsyncIterator[tuple[Core, Core, Callable[[], Iterable[Core]]]]:
+    """A log of 17 blocks, a copy that holds one of them, and the open cores of the copy's store."""
     async with open_corestore(None) as store, open_corestore(None) as other_store:
         core = await store.get(name="log")
         copy = await other_store.get(key=core.key)
@@ -33,9 +37,14 @@ async def test_it_is_logged_once_for_each_fork(autojump_clock: trio.testing.Mock
         async with replicating(core, copy):
             await copy.wait_length(17)
             await copy.get(9)
+        yield core, copy, other_store.open_cores
+
+
+async def test_it_is_logged_once_for_each_fork(autojump_clock: trio.testing.MockClock) -> None:
+    async with log_and_copy() as (core, copy, open_cores):
         with capture_logs() as logs:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(report_stuck_forks, other_store.open_cores, 1.0)
+                nursery.start_soon(report_stuck_forks, open_cores, 1.0)
                 for count in (1, 2):
                     await part(core)
                     async with replicating(core, copy):
@@ -55,17 +64,11 @@ async def test_it_is_logged_once_for_each_fork(autojump_clock: trio.testing.Mock
 async def test_it_is_logged_once_however_often_the_peer_comes_and_goes(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with open_corestore(None) as store, open_corestore(None) as other_store:
-        core = await store.get(name="log")
-        copy = await other_store.get(key=core.key)
-        await core.append([b"old %d" % index for index in range(17)])
-        async with replicating(core, copy):
-            await copy.wait_length(17)
-            await copy.get(9)
+    async with log_and_copy() as (core, copy, open_cores):
         await part(core)
         with capture_logs() as logs:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(report_stuck_forks, other_store.open_cores, 1.0)
+                nursery.start_soon(report_stuck_forks, open_cores, 1.0)
                 for _ in range(3):
                     async with replicating(core, copy):
                         await trio.sleep(5)
@@ -77,17 +80,11 @@ async def test_it_is_logged_once_however_often_the_peer_comes_and_goes(
 async def test_who_is_slow_to_say_what_it_has_is_not_reported(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with open_corestore(None) as store, open_corestore(None) as other_store:
-        core = await store.get(name="log")
-        copy = await other_store.get(key=core.key)
-        await core.append([b"old %d" % index for index in range(17)])
-        async with replicating(core, copy):
-            await copy.wait_length(17)
-            await copy.get(9)
+    async with log_and_copy() as (core, copy, open_cores):
         await part(core)
         with capture_logs() as logs:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(report_stuck_forks, other_store.open_cores, 1.0)
+                nursery.start_soon(report_stuck_forks, open_cores, 1.0)
                 await trio.sleep(0.9)
                 async with replicating(core, copy):
                     await trio.sleep(0.9)

@@ -67,6 +67,17 @@ def test_who_comes_to_our_history_is_told_again_what_is_here() -> None:
     assert of_type(end.sent, MessageType.BITFIELD)
 
 
+async def part(core: Core, copy: Core, block: int) -> None:
+    """Have the writer part from what it has shown, in blocks that it lacks; the copy holds one."""
+    await core.append([b"old %d" % index for index in range(17)])
+    async with replicating(core, copy):
+        await copy.wait_length(17)
+        await copy.get(block)
+    await core.truncate(13)
+    await core.append([b"new"] * 4)
+    await core.clear(8, 16)
+
+
 async def test_a_block_behind_a_hundred_million_that_nobody_has_is_found() -> None:
     """Its window is asked about when the peer has said that it has nothing before."""
     index = 100_000_000
@@ -100,13 +111,7 @@ async def test_a_reader_of_an_older_history_gets_all_of_the_new_one_from_who_has
 async def test_a_new_history_is_followed_whose_writer_lacks_what_the_reader_lacks_too() -> None:
     """No block is left by way of which it could be asked where the histories part."""
     async with log_and_copy() as (_, core, copy):
-        await core.append([b"old %d" % index for index in range(17)])
-        async with replicating(core, copy):
-            await copy.wait_length(17)
-            await copy.get(1)
-        await core.truncate(13)
-        await core.append([b"new"] * 4)
-        await core.clear(8, 16)
+        await part(core, copy, 1)
         async with replicating(core, copy):
             await trio.testing.wait_all_tasks_blocked()
             await trio.testing.wait_all_tasks_blocked()
@@ -172,13 +177,7 @@ async def test_who_alone_has_blocks_where_two_histories_part_is_told_and_goes_on
 ):
     """They may be the last copies: they are not given up unasked, which nobody could see."""
     async with log_and_copy() as (_, core, copy):
-        await core.append([b"old %d" % index for index in range(17)])
-        async with replicating(core, copy):
-            await copy.wait_length(17)
-            await copy.get(9)
-        await core.truncate(13)
-        await core.append([b"new"] * 4)
-        await core.clear(8, 16)
+        await part(core, copy, 9)
         async with replicating(core, copy):
             await trio.testing.wait_all_tasks_blocked()
             assert copy.head != core.head
@@ -198,13 +197,7 @@ async def test_what_is_given_up_has_it_follow_beside_one_that_claims_and_is_sile
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with log_and_copy() as (_, core, copy):
-        await core.append([b"old %d" % index for index in range(17)])
-        async with replicating(core, copy):
-            await copy.wait_length(17)
-            await copy.get(9)
-        await core.truncate(13)
-        await core.append([b"new"] * 4)
-        await core.clear(8, 16)
+        await part(core, copy, 9)
         async with replicating(core, copy):
             await trio.testing.wait_all_tasks_blocked()
             claim = Sync(1, 17, 0, False, True, True, has_manifest=True, allow_push=False)
