@@ -14,7 +14,8 @@ it is an appeal, and refused only when nothing that was taken beside it tells of
 
 What takes long to judge is judged aside, in a part of the time, while the values that need it wait:
 one change that is older than all others of a large group has all of it judged again, and a client
-could send a thousand of them a second.
+could send a thousand of them a second. What changes of its parents meanwhile has it judged once
+more, and from then on waits, too.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Rights:
         self, entry: ValueEntry, header: CoValueHeader, fresh: Mapping[CoSessionId, FreshPart]
     ) -> Sequence[ReadGroup | JudgeGroup]:
         """What has to be answered before these parts can be judged."""
+        if header.is_group and (blocker := self._roles.blocker(entry.co_id)) is not None:
+            return (JudgeGroup(blocker),)
         if not self._enforces_writes and not any(map(is_delete_session, fresh)):
             return []
         group_id = entry.co_id if header.is_group else ruling_group(header)

@@ -86,8 +86,12 @@ class RoleBook:
         """The last judgment, of this group, while no view has changed since."""
         self._takes_long: set[RawCoId] = set()
         """Groups that are to be judged aside: even to find that out again would take long."""
+        self._in_vain: set[RawCoId] = set()
+        """Groups that were judged aside while one of their views changed."""
         self._aside: Judgment | None = None
         """What it has reached stays in memory."""
+        self._blocker: RawCoId | None = None
+        """The group judged aside, if that was in vain before."""
 
     @property
     def size_bytes(self) -> int:
@@ -150,6 +154,7 @@ class RoleBook:
             self._size_bytes -= self._sizes.pop(co_id)
             self._judged.pop(co_id, None)
             self._takes_long.discard(co_id)
+            self._in_vain.discard(co_id)
             self._latest = None
 
     def _measure(self, view: GroupView) -> None:
@@ -172,11 +177,24 @@ class RoleBook:
         What came of it is known at once afterwards, unless one of its views has changed.
         """
         judgment = self._aside = self._judgment_of(group_id)
+        self._blocker = group_id if group_id in self._in_vain else None
         yield from judgment.steps()
-        self._aside = None
+        self._aside = self._blocker = None
         self._takes_long.discard(group_id)
         if judgment.holds:
+            self._in_vain.discard(group_id)
             self._keep(group_id, judgment)
+        elif group_id in self._views:
+            self._in_vain.add(group_id)
+
+    def blocker(self, group_id: RawCoId) -> RawCoId | None:
+        """The group that is being judged aside once more, and for which this one must not change.
+
+        Else whoever writes into a parent, be it to leave it, would have that begun anew for ever.
+        """
+        if self._blocker is None or self._aside is None or group_id not in self._aside.reached:
+            return None
+        return self._blocker
 
     def reach(self, group_id: RawCoId) -> frozenset[RawCoId]:
         """The groups that have a say in the roles of this one, itself included."""

@@ -107,6 +107,42 @@ def test_what_comes_of_a_parent_meanwhile_counts(shell: EngineShell) -> None:
     assert "no right to write" in shell.refusals["c"][0]
 
 
+@pytest.mark.parametrize("enforces_writes", [True, False])
+def test_strangers_that_write_into_a_parent_keep_nobody_waiting_for_ever(
+    enforces_writes: bool,
+) -> None:
+    """Anybody may leave a group: each had what waited for its children judged anew."""
+    shell, authors = EngineShell(enforces_writes=enforces_writes), [*map(Author, "stuvwxyz")]
+    for name in ("a", "c"):
+        shell.client(name)
+    parent = group_header(ANN.account_id, "parent")
+    link = role(f"parent_{parent.id}", "extend", made_at=3)
+    shell.say("c", *(author.account() for author in authors))
+    shell.say("a", *ACCOUNTS, ANN.content(parent, [role(ANN.account_id, "admin", made_at=1)]))
+    shell.say("a", ANN.content(GROUP, [*MADE[:2], link, *MADE[2:]]))
+    shell.say("a", *(ANN.content(header, edits(1)) for header in OWN))
+    shell.commit()
+    shell.say("a", ANN.deletion(OWN[1]), late("x", "reader", 400))
+    shell.commit()
+    shell.holds_reads = True
+    shell.say("a", ANN.deletion(OWN[0]))
+    own = [JudgeGroup(GROUP.id)]
+    while shell.reads:
+        judging = shell.engine.judging(GROUP.id)
+        next(judging)
+        author = authors.pop()
+        leaving = role(author.account_id, "revoked", made_at=2)
+        shell.say("c", author.content(parent, [leaving], with_header=False))
+        for _ in judging:
+            pass
+        assert shell.reads == own
+        shell.reads.clear()
+        shell.carry_out(shell.engine.group_judged(GROUP.id))
+    deleted = [store.append.co_id for store in shell.stores if store.append.is_deletion]
+    assert deleted == [OWN[0].id]
+    assert stored(shell)[-1] == parent.id  # who had to wait for that has his turn after it
+
+
 def test_those_that_wait_have_their_turn_before_whoever_has_it_judged_again(
     shell: EngineShell,
 ) -> None:
