@@ -178,8 +178,10 @@ class RoleBook:
         """
         judgment = self._aside = self._judgment_of(group_id)
         self._blocker = group_id if group_id in self._in_vain else None
-        yield from judgment.steps()
-        self._aside = self._blocker = None
+        try:
+            yield from judgment.steps()
+        finally:
+            self._aside = self._blocker = None
         self._takes_long.discard(group_id)
         if judgment.holds:
             self._in_vain.discard(group_id)
