@@ -118,7 +118,7 @@ class Judgment:
             return membership.role_at(member, time, lambda _: None)
         if not self._is_done:
             return self._climb(group_id, member, time)
-        # A message of 10,000 transactions asked 300 parents for each of them: for six seconds.
+        # A message of 10,000 transactions asked 300 parents for each of them: for five seconds.
         key = group_id, member, bisect_right(self._turns_of(member), time)
         if key not in self._found:
             if len(self._found) >= MAX_FOUND:

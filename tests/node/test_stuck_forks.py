@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
 import trio.testing
@@ -40,21 +41,28 @@ async def log_and_copy() -> AsyncIterator[tuple[Core, Core, Callable[[], Iterabl
         yield core, copy, other_store.open_cores
 
 
+@asynccontextmanager
+async def reports(open_cores: Callable[[], Iterable[Core]]) -> AsyncIterator[list[Any]]:
+    """What is logged of these while the block lasts; they are looked at each second."""
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(report_stuck_forks, open_cores, 1.0)
+            yield logs
+            nursery.cancel_scope.cancel()
+
+
 async def test_it_is_logged_once_for_each_fork(autojump_clock: trio.testing.MockClock) -> None:
     async with log_and_copy() as (core, copy, open_cores):
-        with capture_logs() as logs:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(report_stuck_forks, open_cores, 1.0)
-                for count in (1, 2):
-                    await part(core)
-                    async with replicating(core, copy):
-                        await trio.sleep(5)
-                    assert len(logs) == count
-                await copy.clear(8, 16)
+        async with reports(open_cores) as logs:
+            for count in (1, 2):
+                await part(core)
                 async with replicating(core, copy):
                     await trio.sleep(5)
-                    assert copy.head == core.head
-                nursery.cancel_scope.cancel()
+                assert len(logs) == count
+            await copy.clear(8, 16)
+            async with replicating(core, copy):
+                await trio.sleep(5)
+                assert copy.head == core.head
         assert len(logs) == 2
         assert logs[0]["core"] == core.key.hex()
         assert "fork 1 parts from what is here in blocks 8 to 15" in logs[0]["reason"]
@@ -66,14 +74,11 @@ async def test_it_is_logged_once_however_often_the_peer_comes_and_goes(
 ) -> None:
     async with log_and_copy() as (core, copy, open_cores):
         await part(core)
-        with capture_logs() as logs:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(report_stuck_forks, open_cores, 1.0)
-                for _ in range(3):
-                    async with replicating(core, copy):
-                        await trio.sleep(5)
+        async with reports(open_cores) as logs:
+            for _ in range(3):
+                async with replicating(core, copy):
                     await trio.sleep(5)
-                nursery.cancel_scope.cancel()
+                await trio.sleep(5)
         assert len(logs) == 1
 
 
@@ -82,15 +87,12 @@ async def test_who_is_slow_to_say_what_it_has_is_not_reported(
 ) -> None:
     async with log_and_copy() as (core, copy, open_cores):
         await part(core)
-        with capture_logs() as logs:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(report_stuck_forks, open_cores, 1.0)
+        async with reports(open_cores) as logs:
+            await trio.sleep(0.9)
+            async with replicating(core, copy):
                 await trio.sleep(0.9)
-                async with replicating(core, copy):
-                    await trio.sleep(0.9)
-                    assert copy.stuck_fork is not None
-                await trio.sleep(5)
-                nursery.cancel_scope.cancel()
+                assert copy.stuck_fork is not None
+            await trio.sleep(5)
         assert not logs
 
 

@@ -1,8 +1,8 @@
 """Groups that take long to judge hold up those who need them, and nobody else.
 
 An admin of a group of 80,000 changes could send one that is older than all of these, and something
-that was to be judged by it, again and again: each had all of them judged anew, and a node stood
-still for a minute after 100 KB.
+that was to be judged by it, again and again: each had all of them judged anew, and after 160 KB of
+that others waited ten seconds for an edit.
 """
 
 from __future__ import annotations

@@ -303,7 +303,7 @@ def test_long_chains_of_parents() -> None:
 def test_parents_are_asked_once_for_all_times_between_two_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A message of 10,000 transactions asked 300 parents for each of them: for six seconds."""
+    """A message of 10,000 transactions asked 300 parents for each of them: for five seconds."""
     views = chain(20)
     book = book_with(*views)
     group = views[-1].co_id
