@@ -64,6 +64,7 @@ def describe_state(state: SyncState) -> Result:
         "left": state.left,
         "min_copies": state.min_copies,
         "waiting": state.waiting,
+        "unkept": state.unkept,
         "logs_kept": state.logs_kept,
         "why": state.why,
         "members": members,

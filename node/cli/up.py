@@ -105,8 +105,8 @@ class UpOptions:
         str | None,
         _option(
             "On how many nodes, this one included, something is durable before clients are told"
-            " that it is synced. They wait while fewer nodes that keep it are connected. Default:"
-            " 1."
+            " that it is synced. They wait while fewer nodes that keep it are connected: run the"
+            " others with --replicate all. Default: 1."
         ),
     ] = None
     cache_bytes: Annotated[

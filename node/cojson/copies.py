@@ -13,7 +13,7 @@ Pure; the host carries out what comes of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from node.cojson.deletion import only_deletions
@@ -116,6 +116,11 @@ class CopyGate:
     def held_back(self) -> int:
         """Acknowledgements that wait for copies."""
         return self._count
+
+    @property
+    def awaited(self) -> Collection[RawCoId]:
+        """Values of which copies are waited for, the one waited for longest first."""
+        return self._held_back.keys()
 
     def exempt(self, peer_id: str) -> None:
         """The client is the node itself."""

@@ -28,5 +28,5 @@
 | `safekeeping`                                     | logs of members that are away          |
 | `own_log`, `recall`, `head_claims`, `runs`        | how long our own log is: not forking it |
 | `witness`                                         | forks of others                        |
-| `sync_state`, `in_step`                           | how far all of them are in step        |
+| `sync_state`, `in_step`, `copy_watch`             | how far all of them are in step        |
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from node.mesh.announced import AnnouncedValues
 from node.mesh.fetch import Fetcher
@@ -13,6 +14,9 @@ from node.mesh.own_interest import OwnInterest
 from node.mesh.recall import Recall
 from node.mesh.safekeeping import Safekeeping
 from node.mesh.sync_state import MemberSync, Obstacle, SyncState
+
+MAX_AWAITED = 100
+"""Values waited for of which it is looked up who wants them."""
 
 
 class InStep:
@@ -49,6 +53,19 @@ class InStep:
             waiting=copies.held_back,
             members=tuple(self._member(member) for member in self._members.values()),
             logs_kept=len(keeping.kept()) if keeping.is_keeper else None,
+            unkept=self.unkept,
+        )
+
+    @property
+    def unkept(self) -> int:
+        """How many values clients wait for that too few members want; `MAX_AWAITED` at most."""
+        copies = self._host.copies
+        selections = [
+            member.session.selection for member in self._members.values() if not member.is_frozen
+        ]
+        return sum(
+            sum(selection.matches(co_id) for selection in selections) < copies.min_copies - 1
+            for co_id in islice(copies.awaited, MAX_AWAITED)
         )
 
     def _obstacle(self, member: Member) -> Obstacle:

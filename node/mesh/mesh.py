@@ -35,6 +35,7 @@ from node.covalue.known_state import KnownState
 from node.mesh.announced import AnnouncedValues
 from node.mesh.block_uses import BlockUses
 from node.mesh.conduct_watch import watch_conduct
+from node.mesh.copy_watch import watch_copies
 from node.mesh.exchange import Exchange
 from node.mesh.fetch import Fetcher
 from node.mesh.fetch_report import FetchReport
@@ -403,6 +404,7 @@ class Mesh:
             nursery.start_soon(self.interest.run)
             nursery.start_soon(self.provenance.run)
             nursery.start_soon(count_copies, self.host, self.recall, self.finder)
+            nursery.start_soon(watch_copies, lambda: self._in_step.unkept, self.sync_state)
             nursery.start_soon(self.witness.run, self.recall.wait_settled)
             nursery.start_soon(self.recall.run)
             nursery.start_soon(self._tell_what_came_back)

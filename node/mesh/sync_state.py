@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+KEEP_MORE = "run them with --replicate all, or have them `beemesh follow` what is to be copied"
+"""What makes members keep values that none of their clients has asked for."""
+
 
 class Obstacle(StrEnum):
     """Why comparing takes long; the text is for people."""
@@ -90,7 +93,8 @@ class SyncState:
 
     `held` of the `wanted` values are here as far as any member is known to hold them, `missing`
     are not. `waiting` acknowledgements to clients are held back until `min_copies` nodes hold
-    what they are about. A blind node keeps `logs_kept` logs, and knows none of their values.
+    what they are about; they are about `unkept` values, if not more, that too few of the connected
+    members want. A blind node keeps `logs_kept` logs, and knows none of their values.
     """
 
     held: int
@@ -99,6 +103,7 @@ class SyncState:
     waiting: int
     members: tuple[MemberSync, ...]
     logs_kept: int | None = None
+    unkept: int = 0
 
     @property
     def wanted(self) -> int:
@@ -137,4 +142,6 @@ class SyncState:
             parts.append(f"{self.min_copies} copies wanted, {nodes} nodes can hold them")
         if self.waiting:
             parts.append(f"{self.waiting:,} acknowledgements to clients wait for copies")
+        if self.unkept:
+            parts.append(f"members keep too few of these values: {KEEP_MORE}")
         return "; ".join(parts)

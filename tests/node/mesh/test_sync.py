@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from node.cojson.host_options import HostOptions
 from node.cojson.messages import Known, Load, decode_line
 from node.covalue.content import Content
 from node.covalue.known_state import KnownState
+from node.mesh.copy_watch import LOOK_SECONDS, watch_copies
 from node.mesh.hearsay_messages import Brief
 from node.mesh.member_data import Cause
 from node.mesh.messages import Interest, MessageType, Stored, Update
@@ -344,6 +346,38 @@ async def test_a_waiting_client_shows_in_the_state() -> None:
         assert not state.is_done
         assert "1 acknowledgements wait for copies" in state.why
         nursery.cancel_scope.cancel()
+
+
+async def test_it_is_said_that_members_keep_too_few_of_the_values_that_clients_wait_for() -> None:
+    value = Author(1).value("nobody else's")
+    async with (
+        open_mesh_node(1, options=TWO_COPIES) as node,
+        open_mesh_node(2) as idler,
+        open_mesh_node(3) as keeper,
+        connected(node, idler),
+        connected(node, keeper),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(acknowledged, node, value, value.edit("[]", with_header=True))
+        await wait_until(lambda: node.mesh.sync_state().unkept == 1)
+        assert "run them with --replicate all" in node.mesh.sync_state().why
+        keeper.mesh.change_policy(FOLLOWS)
+        await wait_until(lambda: node.mesh.sync_state().unkept == 0)
+        assert "--replicate all" not in node.mesh.sync_state().why
+
+
+async def test_copies_that_nobody_makes_are_warned_of_once_each_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    found = [0, 1, 0, 1, 1, 1, 0, 1, 1]
+    state = SyncState(3, 0, 2, 7, (member(),), unkept=1)
+    with trio.move_on_after(LOOK_SECONDS * (len(found) + 0.5)), capture_logs() as logs:
+        await watch_copies(lambda: found.pop(0), lambda: state)
+    assert not found
+    assert [(log["log_level"], log["acknowledgements"], log["members"]) for log in logs] == [
+        ("warning", 7, 1),
+        ("warning", 7, 1),
+    ]
 
 
 async def test_waiting_for_values_brings_them_and_counts_their_copies() -> None:
