@@ -1,4 +1,4 @@
-"""The example page in a real browser, through a node."""
+"""Pages in a real browser, through a node: the example, and an app that keeps what it has."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.running_node import INTEROP, open_running_node
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 PAGE = Path(__file__).parents[2] / "examples" / "browser"
+APP = INTEROP / "jazz_page"
 
 
-@pytest.mark.parametrize("store", ["bee", "sqlite", "hybrid"])
-async def test_two_windows_edit_one_list(tmp_path: Path, store: str) -> None:
-    site = tmp_path / "site"
-    shutil.copytree(PAGE, site)
+async def built(page: Path, site: Path) -> Path:
+    """A copy of a page with its script bundled, in `site`."""
+    shutil.copytree(page, site)
     await trio.run_process(
         [
             *(INTEROP / "node_modules" / ".bin" / "esbuild", "main.js", "--bundle"),
@@ -29,6 +29,12 @@ async def test_two_windows_edit_one_list(tmp_path: Path, store: str) -> None:
         cwd=site,
         env={**os.environ, "NODE_PATH": str(INTEROP / "node_modules")},
     )
+    return site
+
+
+@pytest.mark.parametrize("store", ["bee", "sqlite", "hybrid"])
+async def test_two_windows_edit_one_list(tmp_path: Path, store: str) -> None:
+    site = await built(PAGE, tmp_path / "site")
     with serving(site) as url, open_browser(tmp_path / "profile") as browser:
         async with open_running_node(tmp_path / "node", "--store", store) as node:
             page = f"{url}/?node={node.ws}"
@@ -73,3 +79,54 @@ def shown(text: str) -> str:
     return (
         f"[...document.querySelectorAll('li span')].some((span) => span.textContent === {text!r})"
     )
+
+
+@pytest.mark.parametrize("store", ["bee", "sqlite", "hybrid"])
+async def test_what_was_edited_while_the_node_was_away_comes_to_others(
+    tmp_path: Path, store: str
+) -> None:
+    """With jazz-tools, which keeps everything in IndexedDB, and compares it when it is back."""
+    site = await built(APP, tmp_path / "site")
+    options = ("--store", store)
+    with serving(site) as url, open_browser(tmp_path / "profile") as browser:
+        async with open_running_node(tmp_path / "node", *options) as node:
+            app = f"{url}/?node={node.ws}"
+            user, list_id = await trio.to_thread.run_sync(begin_a_list, browser, app)
+        # The page is closed while there is no server, and opened anew: still without one.
+        await trio.to_thread.run_sync(edit_alone, browser, f"{app}#{list_id}", user)
+        port = app.rpartition(":")[2].rstrip("/")
+        async with open_running_node(tmp_path / "node", *options, "--ws", f"127.0.0.1:{port}"):
+            await trio.to_thread.run_sync(come_back, browser, f"{app}#{list_id}", user)
+            with open_browser(tmp_path / "stranger") as other:
+                await trio.to_thread.run_sync(read_as_a_stranger, other, f"{app}#{list_id}", user)
+
+
+def begin_a_list(browser: Browser, app: str) -> tuple[str, str]:
+    with browser.open(app) as page:
+        user: str = page.wait("window.app && app.me")
+        page.evaluate("app.add('at once')")
+        assert page.evaluate("app.synced()")
+        list_id: str = page.evaluate("location.hash.slice(1)")
+    return user, list_id
+
+
+def edit_alone(browser: Browser, app: str, user: str) -> None:
+    with browser.open(app) as page:
+        assert page.wait("window.app && app.me") == user
+        page.wait("app.items() === 'at once'")
+        page.evaluate("app.add('later')")
+        page.wait("app.items() === 'at once,later'")
+        assert page.evaluate("app.stored()")
+
+
+def come_back(browser: Browser, app: str, user: str) -> None:
+    with browser.open(app) as page:
+        assert page.wait("window.app && app.me") == user
+        page.wait("app.items() === 'at once,later'")
+        assert page.evaluate("app.synced()")
+
+
+def read_as_a_stranger(browser: Browser, app: str, user: str) -> None:
+    with browser.open(app) as page:
+        assert page.wait("window.app && app.me") != user
+        page.wait("app.items() === 'at once,later'")

@@ -88,13 +88,18 @@ class Browser:
 
     @contextmanager
     def open(self, url: str) -> Iterator[Page]:
+        """A tab, closed with the block."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._port}/json/new?{quote(url)}", method="PUT"
         )
         with urllib.request.urlopen(request, timeout=START_SECONDS) as answer:
             target = json.loads(answer.read())
-        with connect(target["webSocketDebuggerUrl"], max_size=None) as socket:
-            yield Page(socket)
+        try:
+            with connect(target["webSocketDebuggerUrl"], max_size=None) as socket:
+                yield Page(socket)
+        finally:
+            close = f"http://127.0.0.1:{self._port}/json/close/{target['id']}"
+            urllib.request.urlopen(close, timeout=START_SECONDS).close()
 
 
 @contextmanager
