@@ -13,16 +13,20 @@ from hypothesis import strategies as st
 
 from hypercore.encoding import encode_array, encode_buffer, encode_uint
 from hypercore.errors import InvalidProof, InvalidSignature
+from hypercore.flat_tree import TreeIndex
 from hypercore.log import EMPTY_HEAD, Changeset
 from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.merkle import MerkleNode, encode_node
 from hypercore.proof import (
     BlockRequest,
+    HashProof,
     HashRequest,
     InvalidRequest,
     Proof,
     ProofRequest,
+    SeekProof,
     SeekRequest,
+    UpgradeProof,
     UpgradeRequest,
     build_proof,
     verify_proof,
@@ -258,6 +262,74 @@ def test_a_log_with_another_beginning_than_its_prologue_is_refused() -> None:
     )
     with pytest.raises(InvalidProof, match="splits the prologue"):
         Tree(true.verifier).receive(plain)
+
+
+def test_what_stands_in_place_of_a_prologues_signature_is_not_kept_if_it_is_large() -> None:
+    """Nobody looks at it: a peer could have us keep, and pass on, what it likes."""
+    for length, size, is_kept in ((6, 4096, True), (6, 4097, False), (7, 0, True)):
+        writer = prologue_tree(length, 6)
+        proof = writer.answer(upgrade=UpgradeRequest(0, length))
+        assert proof.upgrade is not None
+        if size:
+            proof = replace(proof, upgrade=replace(proof.upgrade, signature=bytes(size)))
+        reader = Tree(writer.verifier)
+        reader.receive(proof)
+        assert reader.head.signature == (proof.upgrade.signature if is_kept else b"")  # type: ignore[union-attr]
+
+
+def test_a_prologue_is_not_split_from_behind_either() -> None:
+    """Not even by a reader that has a part of it, which none can have been given."""
+    writer = prologue_tree(8, 6)
+    reader = Tree(writer.verifier)
+    reader.append(BLOCKS[:4])
+    plain = build_proof(
+        ProofRequest(0, upgrade=UpgradeRequest(4, 4)), writer.head, writer.nodes.get, prologue=None
+    )
+    with pytest.raises(InvalidProof, match="splits the prologue of 6"):
+        reader.receive(plain)
+
+
+def test_nodes_added_to_an_upgrade_lead_to_a_longer_log() -> None:
+    proof = WRITER.answer(upgrade=UpgradeRequest(0, 40))
+    upgrade = proof.upgrade
+    assert upgrade is not None
+    assert upgrade.additional_nodes
+    stray = [*upgrade.additional_nodes[:-1], WRITER.nodes[127 - 8]]
+    with pytest.raises(InvalidProof, match="do not lead from 40"):
+        verify_proof(
+            replace(proof, upgrade=replace(upgrade, additional_nodes=stray)),
+            *(EMPTY_HEAD, NOTHING.get, VERIFIER),
+        )
+
+
+def test_a_log_is_no_longer_than_can_be_written_down() -> None:
+    for index, size, text in (
+        (2**52 - 1, 5, "a log of 4503599627370496"),
+        (0, HUGE + 1, "1 blocks and 9"),
+    ):
+        node = MerkleNode(TreeIndex(index), size, bytes(32))
+        length = index + 1
+        upgrade = UpgradeProof(0, length, [node], [], b"")
+        with pytest.raises(InvalidProof, match=text):
+            verify_proof(Proof(0, upgrade=upgrade), EMPTY_HEAD, NOTHING.get, VERIFIER)
+
+
+def test_a_path_is_no_longer_than_any_log_has() -> None:
+    proof = WRITER.answer(block=BlockRequest(3, 6))
+    assert proof.block is not None
+    siblings = [proof.block.nodes[0]] * 65
+    with pytest.raises(InvalidProof, match="a path of 65 nodes"):
+        verify_proof(
+            replace(proof, block=replace(proof.block, nodes=siblings)),
+            *(WRITER.head, WRITER.nodes.get, None),
+        )
+
+
+def test_a_seek_does_not_end_at_the_node_that_is_asked_for() -> None:
+    node = WRITER.nodes[7]
+    proof = Proof(0, hash=HashProof(7, [node]), seek=SeekProof(1, [node]))
+    with pytest.raises(InvalidProof, match="the very node"):
+        verify_proof(proof, WRITER.head, WRITER.nodes.get, None)
 
 
 # --- bad requests -----------------------------------------------------------------------
