@@ -65,9 +65,11 @@ def _ask(peer: PeerView, batch: ReconcileBatch, out: list[Output]) -> None:
         if batch.awaited and batch.counters + counters > MAX_COUNTERS_AT_ONCE:
             return
         batch.later.popleft()
+        is_asked = any(co_id in other.awaited for other in peer.batches.values())
         batch.counters += counters - batch.awaited.get(co_id, 0)
         batch.awaited[co_id] = counters
-        out.append(Send(peer.peer_id, Load(co_id, durable)))
+        if not is_asked:  # its answer is one to all batches: it names what it has by then
+            out.append(Send(peer.peer_id, Load(co_id, durable)))
 
 
 def _finish(peer: PeerView, batch_id: str, out: list[Output]) -> None:

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.cojson.base58 import base58_encode
-from node.cojson.messages import Known, Load, Message, Reconcile, ReconcileAck, encode_message
+from node.cojson.messages import Known, Load, Message, encode_message
 from node.cojson.outputs import Changed
 from node.covalue.canonical import JsonValue
 from node.covalue.content import Content, SessionContent, Transaction
 from node.covalue.header import parse_header
 from node.covalue.ids import CoSessionId, RawCoId
-from node.covalue.known_state import NOTHING, KnownState, sessions_hash
+from node.covalue.known_state import NOTHING, KnownState
 from tests.support.authors import Author, edits, group_header, map_header, seed_of
 from tests.support.engine_shell import Disk, EngineShell
 
@@ -732,77 +732,6 @@ def test_a_damaged_value_is_refused_and_read_again_later(full: EngineShell) -> N
     again.reads.clear()
     again.holds_reads = False
     assert ids(again.load("a", MAP.id))
-
-
-# Reconciliation.
-
-
-def test_equal_values_are_acknowledged_at_once(full: EngineShell) -> None:
-    full.client("b")
-    digest = sessions_hash({SESSION: 3})
-    full.say("b", Reconcile("1", ()), Reconcile("2", ((MAP.id, digest),)))
-    assert full.take("b") == [ReconcileAck("1"), ReconcileAck("2")]
-    assert full.engine.subscribed_ids >= {MAP.id}
-
-
-def test_missing_values_are_loaded_and_then_acknowledged(shell: EngineShell) -> None:
-    shell.client("a")
-    shell.say("a", Reconcile("1", ((FREE.id, "other"),)))
-    assert shell.take("a") == [Load(FREE.id, NOTHING)]
-    assert shell.engine.subscribed_ids == frozenset()
-    shell.say("a", free(2))
-    assert shell.take("a") == []
-    shell.commit()
-    assert shell.take("a")[-1] == ReconcileAck("1")
-
-
-def test_different_values_are_settled_by_a_known(full: EngineShell) -> None:
-    full.client("b")
-    full.say("b", Reconcile("1", ((MAP.id, "other"), (GROUP.id, "other"))))
-    loads = full.take("b")
-    assert loads[0] == Load(MAP.id, KnownState(True, {SESSION: 3}))
-    full.say("b", Known(MAP.id, KnownState(True, {SESSION: 3})))
-    assert full.take("b") == []
-    full.say("b", Known(GROUP.id, KnownState(True, {SESSION: 1})))
-    assert ReconcileAck("1") in full.take("b")
-
-
-def test_of_a_batch_so_much_is_asked_at_a_time(shell: EngineShell) -> None:
-    """Found in review: who had to read all of it at once was sent away, each time anew."""
-    shell.client("a")
-    part = next(iter(free(1).new.values()))  # of each session, since no name is signed
-    sessions = [ANN.session_id(str(number), as_agent=True) for number in range(1500)]
-    headers = [map_header(f"large {number}") for number in range(5)]
-    for header in headers:
-        shell.say("a", Content(header.id, header, dict.fromkeys(sessions, part)))
-    shell.commit()
-    shell.client("b")
-    shell.say("b", Reconcile("1", tuple((header.id, "other") for header in headers)))
-    asked, answered = shell.take("b"), []
-    while isinstance(load := asked.pop(0), Load):
-        assert len(asked) <= 1
-        shell.say("b", Known(load.co_id, load.known))
-        answered.append(load.co_id)
-        asked += shell.take("b")
-    assert answered == [header.id for header in headers]
-    assert load == ReconcileAck("1")
-
-
-def test_a_batch_waits_for_the_store(full: EngineShell) -> None:
-    again = EngineShell(full.disk)
-    again.client("b")
-    again.holds_reads = True
-    again.say("b", Reconcile("1", ((MAP.id, sessions_hash({SESSION: 3})),)))
-    assert again.take("b") == []
-    again.answer_reads()
-    assert again.take("b") == [ReconcileAck("1")]
-
-
-def test_open_batches_are_bounded(shell: EngineShell) -> None:
-    shell.client("a")
-    for n in range(17):
-        shell.say("a", Reconcile(str(n), ((FREE.id, "x"),)))
-    assert "a" in shell.ended
 
 
 # Any order.
