@@ -28,6 +28,8 @@ from tests.interop.replication_peer import listening, run_connection
 HERE = Path(__file__).parent
 LOOK_AGAIN_SECONDS = 0.002
 LIMIT_SECONDS = 180.0
+MAX_BACKOFFS = 32
+"""So often a peer may say that it lacks what JavaScript asked it for."""
 
 JS, OURS = "js", "ours"
 DIRECTIONS = [(JS, OURS), (OURS, JS)]
@@ -128,7 +130,7 @@ class Party(Protocol):
     async def send_extension(self, name: str, text: str) -> None: ...
     async def extension_texts(self, count: int) -> list[str]: ...
     async def downloaded(self) -> int: ...
-    async def own_fault(self, *, lacks_blocks: bool) -> str: ...
+    async def own_fault(self, *, lacks_blocks: bool, held: set[int], refusals: int) -> str: ...
     async def reopen(self) -> None: ...
 
 
@@ -252,14 +254,23 @@ class JavaScriptParty:
         await self._take_events()
         return sum(event.startswith(("download ", "pushed ")) for event in self.events)
 
-    async def own_fault(self, *, lacks_blocks: bool) -> str:
-        """Why it does not get blocks, or another head, if it alone is to blame; else nothing."""
+    async def own_fault(self, *, lacks_blocks: bool, held: set[int], refusals: int) -> str:
+        """Why it does not get blocks, or another head, if it alone is to blame; else nothing.
+
+        `held` are the blocks that all others hold of that head, `refusals` how often ours answered
+        that they lack what was asked for.
+        """
         forgotten = (await self("forgotten"))["blocks"]
         if lacks_blocks and forgotten:
             return f"believes that {forgotten} are on their way"
-        is_paused = any(peer["is_paused"] for peer in await self.peers())
-        if is_paused and (await self.figures())["asked_too_little"]:
+        paused = [peer for peer in await self.peers() if peer["is_paused"]]
+        if paused and (await self.figures())["asked_too_little"]:
             return "asks a peer for nothing more since it had asked it for too little"
+        if any(peer["not_available"] >= MAX_BACKOFFS for peer in paused) and not refusals:
+            return "asks JavaScript for nothing more since that lacked what it was asked for"
+        for start, stop in (await self("soughtAtForks"))["sought"]:
+            if not lacks_blocks and held.isdisjoint(range(start, stop)):
+                return f"waits to be led on by one of [{start}, {stop}), of which nobody has any"
         return ""
 
     async def reopen(self) -> None:
@@ -401,7 +412,7 @@ class OurParty:
     async def downloaded(self) -> int:
         return self.core.statistics().replication.total.blocks_received
 
-    async def own_fault(self, *, lacks_blocks: bool) -> str:
+    async def own_fault(self, *, lacks_blocks: bool, held: set[int], refusals: int) -> str:
         return ""
 
     async def reopen(self) -> None:

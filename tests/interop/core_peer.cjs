@@ -142,6 +142,14 @@ class Session {
     return { blocks: waiting.map((block) => block.index) }
   }
 
+  // Blocks by one of which alone it goes on to another history: it asks a peer that has it for a
+  // hash on its path. Of each history that was proven and is not followed yet, [start, end).
+  async soughtAtForks({ id }) {
+    const { _reorgs } = this.cores.get(id).replicator
+    const led = _reorgs.filter(({ batch }) => batch !== null && batch.want !== null)
+    return { sought: led.map(({ batch }) => [batch.want.start, batch.want.end]) }
+  }
+
   async stats({ id }) {
     return { stats: named(this.cores.get(id).replicator.stats) }
   }

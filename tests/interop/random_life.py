@@ -105,13 +105,27 @@ class Life:
         self._outcome.faults.append(Fault(check, number, f"{name} {text}", is_originals))
 
     async def _blame_stuck(self, check: Check, number: int, text: str) -> None:
-        own_fault = await self._parties[number].own_fault(lacks_blocks=check is Check.BLOCKS)
+        lacks_blocks = check is Check.BLOCKS
+        held = await self._held_of_the_last_history()
+        figures = [await party.figures() for party in self._parties]
+        refusals = sum(one.get("wire_no_data_tx", 0) for one in figures)
+        own_fault = await self._parties[number].own_fault(
+            lacks_blocks=lacks_blocks, held=held, refusals=refusals
+        )
         self._blame(
             check,
             number,
             f"{text}; it {own_fault}" if own_fault else text,
             is_originals=bool(own_fault),
         )
+
+    async def _held_of_the_last_history(self) -> set[int]:
+        fork = (await self._parties[0].figures())["fork"]
+        held = set[int]()
+        for party in self._parties:
+            if (await party.figures())["fork"] == fork:
+                held |= await party.held(len(self._blocks))
+        return held
 
     async def run(self) -> None:
         self._say("kinds", *self._outcome.kinds)

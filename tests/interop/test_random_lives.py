@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+import trio
 
-from tests.interop.core_parties import JS, OURS
+from tests.interop.core_parties import JS, OURS, open_world, run_javascript
 from tests.interop.random_life import Check, Fault, Outcome
 from tests.interop.replication_campaign import Campaign
 
@@ -63,3 +64,29 @@ def test_what_fails_once_is_chance_unless_ours_alone_fail_too() -> None:
 
     assert Once({None: [STALLS]}).judge(7).verdict == "chance"
     assert Once({None: [STALLS], OURS: [STALLS]}).judge(7).verdict == "ours"
+
+
+@pytest.mark.parametrize("writer", [JS, OURS])
+def test_a_reader_of_javascript_needs_a_block_to_be_led_on_by_whoever_wrote_the_log(
+    writer: str,
+) -> None:
+    async def run(port: int) -> None:
+        async with open_world(port) as world:
+            core = await world.party(writer)
+            reader = await world.party(JS, core)
+            await core.fill(176)
+            part = await world.join(core, reader)
+            await reader.until("length", 176)
+            await part()
+            await core.truncate(146)
+            await core.append(b"new")
+            await core.clear(65, 131)
+            await world.join(core, reader)
+            held = await core.held(147)
+            while not (fault := await reader.own_fault(lacks_blocks=False, held=held, refusals=0)):
+                assert (await reader.figures())["fork"] == 0
+            assert fault == "waits to be led on by one of [128, 130), of which nobody has any"
+            assert not await reader.own_fault(lacks_blocks=False, held=held | {129}, refusals=0)
+
+    with run_javascript() as port:
+        trio.run(run, port)
