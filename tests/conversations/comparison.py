@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.ids import CoSessionId, RawCoId, is_delete_session
 from tests.conversations.original import LOADER, OriginalProcess
 from tests.conversations.party import MAX_TURNS, Cost, Held, Outcome, Server
 
@@ -18,12 +18,15 @@ def differences(ours: Outcome, original: Outcome, *, compares_costs: bool) -> li
     """What clients have in the end must be equal, and what it costs about so.
 
     With a value that is deleted the original still sends the accounts of all who ever wrote to it.
+    It judges a deletion once, and does not take one that comes before all of the owning group has.
     """
     found = [
         f"{client} does not have {co_id} as it has it of the original"
         for client, held in original.held.items()
         for co_id in sorted({*held, *ours.held[client]})
-        if held.get(co_id) != ours.held[client].get(co_id) and co_id in ours.wanted[client]
+        if held.get(co_id) != ours.held[client].get(co_id)
+        and co_id in ours.wanted[client]
+        and not (_is_deleted(ours, co_id) and not _is_deleted(original, co_id))
     ]
     if not compares_costs:
         return found
@@ -33,6 +36,12 @@ def differences(ours: Outcome, original: Outcome, *, compares_costs: bool) -> li
     ):
         found += _excess(what, cost, other)
     return found
+
+
+def _is_deleted(outcome: Outcome, co_id: RawCoId) -> bool:
+    """Whether somebody has a deletion of this value: nobody writes one who may not."""
+    held = [of_client[co_id] for of_client in outcome.held.values() if co_id in of_client]
+    return any(is_delete_session(key) for known in held for key in known.sessions)
 
 
 def _excess(what: str, cost: Cost, other: Cost) -> list[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from node.covalue.content import Content
+from node.covalue.ids import CoSessionId, RawCoId
+from node.covalue.known_state import KnownState
 from tests.conversations.campaign import Campaign
 from tests.conversations.client import Spoken
+from tests.conversations.comparison import differences
 from tests.conversations.engine import EngineServer
-from tests.conversations.party import Party
-from tests.conversations.script import write_script
+from tests.conversations.party import Outcome, Party
+from tests.conversations.script import PEOPLE, write_script
 
 
 def test_all_have_what_is_stored_whatever_goes_wrong() -> None:
@@ -66,3 +69,24 @@ def test_a_seed_says_it_all() -> None:
     )
     assert one == other != third
     assert len(one) > 100
+
+
+VALUE = RawCoId("co_zValue")
+EDITED = {PEOPLE[0].session_id(): 3}
+DELETED = {PEOPLE[0].delete_session_id(): 1}
+
+
+def with_value(sessions: dict[CoSessionId, int]) -> Outcome:
+    """What one client ended up with."""
+    return Outcome(
+        1,
+        held={"reader": {VALUE: KnownState(True, sessions)}},
+        wanted={"reader": frozenset([VALUE])},
+    )
+
+
+def test_only_a_deletion_that_the_original_did_not_take_may_differ() -> None:
+    edited, deleted = with_value(EDITED), with_value(DELETED)
+    assert not differences(deleted, edited, compares_costs=True)
+    assert differences(edited, deleted, compares_costs=True)
+    assert differences(with_value({}), edited, compares_costs=True)
