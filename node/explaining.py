@@ -138,27 +138,27 @@ async def _since(
     mesh: Mesh | None, data: Core | None, co_id: RawCoId, value: StoredValue | None
 ) -> Result:
     """When it came and from whom; a time of which only bounds are known is (after, before)."""
-    unknown: Result = {
+    facts: dict[str, object] = {
         "came_from": None,
         "came_unix": (None, None),
         "updated_from": None,
         "updated_unix": (None, None),
     }
     if mesh is None or data is None or value is None:
-        return unknown
-    came = updated = (None, None)
+        return facts
     versions = await _versions(data, co_id)
     if versions is not None:
-        came, updated = (mesh.provenance.time_of(version) for version in versions)  # type: ignore[assignment]  # two
+        facts["came_unix"], facts["updated_unix"] = map(mesh.provenance.time_of, versions)
     arrival = mesh.provenance.arrival(co_id)
     if arrival is None:  # a client or an import brought it, or a note was lost, as in a crash
-        return {**unknown, "came_unix": came, "updated_unix": updated}
-    return {
-        "came_from": f"node {arrival.first_member.hex()}",
-        "came_unix": (arrival.first_unix, arrival.first_unix),
-        "updated_from": f"node {arrival.last_member.hex()}",
-        "updated_unix": (arrival.last_unix, arrival.last_unix),
-    }
+        return facts
+    if versions is None or arrival.was_first(versions[0]):
+        facts["came_from"] = f"node {arrival.first_member.hex()}"
+        facts["came_unix"] = (arrival.first_unix, arrival.first_unix)
+    if versions is None or arrival.was_last(versions[1]):
+        facts["updated_from"] = f"node {arrival.last_member.hex()}"
+        facts["updated_unix"] = (arrival.last_unix, arrival.last_unix)
+    return facts
 
 
 async def _versions(data: Core, co_id: RawCoId) -> tuple[int, int] | None:

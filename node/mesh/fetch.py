@@ -28,6 +28,7 @@ from node.mesh.fetch_report import FetchReport
 from node.mesh.member import Member
 from node.mesh.member_data import Cause, MemberDataError, Reading, Source
 from node.mesh.messages import Sessions
+from node.mesh.provenance import Provenance
 from node.mesh.read_slots import ReadSlots
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.stalls import unless_stalled
@@ -73,12 +74,6 @@ class Screen(Protocol):
     ) -> dict[RawCoId, KnownState]: ...
     def declines(self, co_id: RawCoId, /) -> bool: ...
     def note(self, co_id: RawCoId, member_id: bytes, reason: str, /) -> None: ...
-
-
-class Provenance(Protocol):
-    """Notes from whom values come, for whoever asks."""
-
-    def note(self, member_id: bytes, ids: Iterable[RawCoId], /) -> None: ...
 
 
 class Origins(Protocol):
@@ -262,13 +257,14 @@ class Fetcher:
         """Hand in what a member's bee held."""
         if self.origins is not None:
             self.origins.note(member.id, contents)
+        start = 0 if self.provenance is None else self.provenance.length
         receipt = await self._host.receive_content(f"member {member.id.hex()}", contents)
         member.refused += len(receipt.refused)
         for co_id, reason in receipt.refused.items():
             self._note_not_taken(co_id, member, f"refused: {reason}")
         if self.provenance is not None:
             taken = {content.co_id for content in contents} - receipt.refused.keys()
-            self.provenance.note(member.id, taken)
+            self.provenance.note(member.id, taken, start)
         return receipt
 
     async def are_forked(self, co_id: RawCoId, sessions: Collection[CoSessionId]) -> bool:

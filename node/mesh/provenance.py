@@ -4,8 +4,11 @@ Beside our data core, in the local rows:
 
 | key            | MessagePack array                                                              |
 |----------------|--------------------------------------------------------------------------------|
-| `came:{coID}`  | first member, when, last member, when: of a value that members brought         |
+| `came:{coID}`  | first member, when, last member, when, start, stop: what members brought       |
 | `time:{length}`| when the data core had that length, as 16 hexadecimal digits                   |
+
+Of a value that members brought, too, they wrote nothing before block `start` of the data core and
+nothing from `stop` on: that came by another way. Older rows end before these.
 
 Times are unix seconds. A value is written at some length of the core, so the times before and after
 bracket when. They are a minute apart at least, and rows are added only while something is written.
@@ -41,6 +44,8 @@ class TimedLog(Protocol):
     """Our data core."""
 
     @property
+    def length(self) -> int: ...
+    @property
     def durable_length(self) -> int: ...
     def get_local_value(self, key: bytes, /) -> bytes | None: ...
     async def write_local(self, rows: Mapping[bytes, bytes | None], /) -> None: ...
@@ -55,9 +60,27 @@ class Arrival:
     first_unix: int
     last_member: bytes
     last_unix: int
+    start: int = 0
+    stop: int | None = None
+    """The blocks of our data core in which all of that is; None is not known."""
+
+    def was_first(self, block: int) -> bool:
+        """Whether a member brought what is in this block, the first of the value."""
+        return block >= self.start
+
+    def was_last(self, block: int) -> bool:
+        """Whether a member brought what is in this block, the last of the value."""
+        return self.stop is None or block < self.stop
 
     def encode(self) -> bytes:
-        return pack_fields(self.first_member, self.first_unix, self.last_member, self.last_unix)
+        return pack_fields(
+            self.first_member,
+            self.first_unix,
+            self.last_member,
+            self.last_unix,
+            self.start,
+            self.stop,
+        )
 
     @classmethod
     def decode(cls, data: bytes | None) -> Arrival | None:
@@ -66,7 +89,10 @@ class Arrival:
             return None
         try:
             reader = FieldReader.unpack(data, 1024)
-            return cls(reader.data(32), reader.uint(), reader.data(32), reader.uint())
+            arrival = cls(reader.data(32), reader.uint(), reader.data(32), reader.uint())
+            if reader.remaining:
+                arrival = replace(arrival, start=reader.uint(), stop=reader.optional_uint())
+            return arrival
         except DecodeError:
             return None
 
@@ -80,13 +106,20 @@ class Provenance:
         self._timed_length = -1
         self._timed_at = float("-inf")
 
-    def note(self, member_id: bytes, ids: Iterable[RawCoId]) -> None:
-        """These values, or some of them, came from a member just now."""
+    @property
+    def length(self) -> int:
+        """How many blocks our data core has now."""
+        return self._log.length
+
+    def note(self, member_id: bytes, ids: Iterable[RawCoId], start: int) -> None:
+        """These values, or some of them, came from a member since the core had `start` blocks."""
         now = int(time.time())
         for co_id in ids:
             if co_id in self._unwritten or len(self._unwritten) < MAX_UNWRITTEN:
-                earlier = self.arrival(co_id) or Arrival(member_id, now, member_id, now)
-                self._unwritten[co_id] = replace(earlier, last_member=member_id, last_unix=now)
+                earlier = self.arrival(co_id) or Arrival(member_id, now, member_id, now, start)
+                self._unwritten[co_id] = replace(
+                    earlier, last_member=member_id, last_unix=now, stop=self.length
+                )
 
     def arrival(self, co_id: RawCoId) -> Arrival | None:
         """Which members brought a value; None when no member did, or it was not noted."""

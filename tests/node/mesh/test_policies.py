@@ -321,6 +321,26 @@ async def test_since_when_and_from_whom() -> None:
                 await explained(keeper, "x")
 
 
+async def test_what_a_client_adds_to_a_value_of_a_member_came_from_no_node() -> None:
+    value = Author(1).value("shared")
+    async with open_mesh_node(1) as holder, open_mesh_node(2) as keeper:
+        await upload(holder, value.edit("[]", with_header=True))
+        holder.mesh.change_policy(ReplicaPolicy(pinned=frozenset([value.id])))
+        async with connected(holder, keeper):
+            assert await keeper.host.load(value.id) is not None
+            name = f"node {holder.identity.public_key.hex()}"
+            await edit(keeper, value, "of a client")
+            for _ in range(2):  # noted, then written
+                report = await explained(keeper, value.id)
+                assert (report["came_from"], report["updated_from"]) == (name, None)
+                assert report["updated_unix"] != report["came_unix"]
+                await keeper.mesh.provenance.flush()
+            await holder.wait_counts({value.id: {value.session_id: 2}})
+            report = await explained(holder, value.id)
+            assert report["came_from"] is None
+            assert report["updated_from"] == f"node {keeper.identity.public_key.hex()}"
+
+
 async def test_times_of_what_clients_wrote(autojump_clock: trio.testing.MockClock) -> None:
     author = Author(1)
     values: list[Value] = [author.value(f"{number}") for number in range(3)]
