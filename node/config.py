@@ -122,6 +122,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.data / "node.key"
 
     @property
+    def first_start_path(self) -> Path:
+        """There from the making of the keys until a node has been up with them."""
+        return self.data / "first-start"
+
+    @property
     def mesh_path(self) -> Path:
         return self.data / "mesh.toml"
 

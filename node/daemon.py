@@ -119,6 +119,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             await stack.enter_async_context(_open_servers(node))
             nursery = await stack.enter_async_context(open_background_nursery())
             nursery.start_soon(pause_without_room, room, mesh, node.mirrors)
+            node.has_new_keys = await trio.to_thread.run_sync(_end_first_start, config)
             yield node
 
 
@@ -187,6 +188,15 @@ def _remove_scratch(config: Config) -> None:
         remove_scratch(path)
 
 
+def _end_first_start(config: Config) -> bool:
+    """Whether no node was up with these keys before this one. Blocks on the disk."""
+    try:
+        config.first_start_path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 async def _misses_keys(config: Config) -> bool:
     """Whether a node has run here, and both of the files are gone that say which one."""
     keys = (config.key_path, config.mesh_path)
@@ -212,6 +222,8 @@ def _prepare(config: Config, misses_keys: bool) -> _Prepared:
     book = load_book(config.members_path) if config.has_mesh else MemberBook()
     is_known = stored is not None or any(book) or misses_keys
     open_identity = load_member_identity if is_known else load_or_create_identity
+    if not is_known and not config.key_path.exists():
+        config.first_start_path.touch(mode=0o600)
     identity = open_identity(config.key_path, passphrase)
     if not config.has_mesh:
         return _Prepared(identity, None, joining, admin_token, book)

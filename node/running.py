@@ -126,6 +126,8 @@ class Node:
         self.compacting = storing.compacting
         self.addresses = Addresses("", None, "")
         self.admin_token = ""
+        self.has_new_keys = False
+        """No node was up with its keys before."""
         self.jazz = JazzServer(
             self._serve_jazz,
             JazzLimits(

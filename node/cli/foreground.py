@@ -70,14 +70,12 @@ def _signals() -> list[signal.Signals]:
 
 
 async def _serve(config: Config, manager: ServiceManager, *, as_json: bool) -> None:
-    # A start that was refused, as with an expired ticket, leaves keys and nothing else.
-    is_first = not (config.key_path.exists() and config.corestore_path.exists())
     async with open_node(config) as node:
         try:
             if as_json:
                 print_json(_facts_for_programs(node))
             else:
-                _print_for_people(node, is_first)
+                _print_for_people(node)
         except OSError as error:  # a full disk is no reason not to serve, nor is a reader that left
             give_up_stdout()
             _log.warning("nothing printed", reason=error.strerror)
@@ -150,7 +148,7 @@ def _facts_for_programs(node: Node) -> dict[str, object]:
     }
 
 
-def _print_for_people(node: Node, is_first: bool) -> None:
+def _print_for_people(node: Node) -> None:
     config, addresses = node.config, node.addresses
     page = f"{addresses.admin}/?token={node.admin_token}"
     if not sys.stdout.isatty():  # into a journal that more people read
@@ -164,7 +162,7 @@ def _print_for_people(node: Node, is_first: bool) -> None:
     ]
     if config.store != "bee":
         rows.append(("SQLite file", str(config.sqlite_path)))
-    print(f"beemesh node {config.name!r} is up" + (", with new keys" if is_first else ""))
+    print(f"beemesh node {config.name!r} is up" + (", with new keys" if node.has_new_keys else ""))
     print()
     print_facts(rows)
     where = at(config.data)

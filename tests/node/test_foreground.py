@@ -20,6 +20,7 @@ import pytest
 import trio
 
 from node.client import AdminAccess
+from node.listening import bound_port
 from node.verbs import ExitCode
 from tests.node.test_web_admin import ask
 from tests.support.running_node import environment
@@ -74,18 +75,42 @@ async def test_a_service_lives_on_at_a_hangup_and_keeps_secrets_out_of_its_journ
     assert f"`beemesh invite --data {tmp_path / 'data'}` prints one" in text
 
 
-async def test_keys_that_a_refused_start_has_left_are_new_to_the_next(tmp_path: Path) -> None:
-    refused = await start(tmp_path, "--join", "127.0.0.1:1", stderr=subprocess.DEVNULL)
-    assert await refused.wait() == ExitCode.USAGE
-    process = await start(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+async def first_line(data: Path) -> bytes:
+    """What a node says when it is up."""
+    process = await start(data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert process.stdout is not None
         with trio.fail_after(60):
             said = bytes(await process.stdout.receive_some())
-        assert b"is up, with new keys" in said
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
     finally:
         process.kill()
         await process.wait()
+    return said.splitlines()[0]
+
+
+async def test_keys_that_a_refused_start_has_left_are_new_to_the_next(tmp_path: Path) -> None:
+    refused = await start(tmp_path, "--join", "127.0.0.1:1", stderr=subprocess.DEVNULL)
+    assert await refused.wait() == ExitCode.USAGE
+    assert (await first_line(tmp_path)).endswith(b"is up, with new keys")
+
+
+async def test_keys_of_a_start_that_failed_late_are_new_to_the_next_and_only_to_that(
+    tmp_path: Path,
+) -> None:
+    [taken] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with taken:
+        options = "--discovery=off", "--mesh=127.0.0.1:0", f"--ws=127.0.0.1:{bound_port([taken])}"
+        failed = await trio.run_process(
+            [sys.executable, "-m", "node", "up", "--data", str(tmp_path / "data"), *options],
+            env=environment(),
+            capture_stderr=True,
+            check=False,
+        )
+    assert b"another program listens there" in failed.stderr
+    assert (await first_line(tmp_path)).endswith(b"is up, with new keys")
+    assert (await first_line(tmp_path)).endswith(b"is up")
 
 
 async def test_a_node_needs_none_of_its_streams(tmp_path: Path) -> None:
