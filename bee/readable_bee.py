@@ -194,7 +194,7 @@ class ReadableBee(ABC, Generic[K, V]):
         the way to them.
 
         Raises: OutOfRange for a version that the log has not reached, HistoryReplaced for a
-        snapshot from before a truncation.
+        snapshot from before a truncation, TypeError.
         """
         keyspace, tree = self._keyspace, self._tree
         version, fork, counter = self._moment()
@@ -202,9 +202,11 @@ class ReadableBee(ABC, Generic[K, V]):
         key_range = keyspace.between(**bounds).rest(None, limit)
         if isinstance(other, int):
             before = other
-        else:
+        elif isinstance(other, ReadableBee):
             before, other_fork, _ = other._moment()
             tree.check_fork(other_fork)
+        else:
+            raise TypeError(f"a version is int, or a bee, not {type(other).__name__}")
         longest = max(tree.log.length, 1)
         if before > longest:
             raise OutOfRange(before, longest + 1)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from hypercore import flat_tree
 from hypercore.errors import BlockNotAvailable, OutOfRange, SnapshotNotAvailable
+from hypercore.given_blocks import check_numbers
 from hypercore.handle import Handle
 from hypercore.log import Head
 from hypercore.merkle import MerkleNode
@@ -30,6 +31,7 @@ async def find_byte(handle: Handle, tree: Tree, offset: int, *, wait: bool) -> B
     Raises: OutOfRange, BlockNotAvailable without `wait`, in a read-only store (and in our own
     log, where nodes were pruned), SnapshotNotAvailable. Cancel: takes the request back.
     """
+    check_numbers("the offset of a byte", offset)
     log = handle.log
     shared = handle.shared
     padding = 0 if shared.cipher is None else shared.cipher.padding

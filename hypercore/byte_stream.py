@@ -8,6 +8,7 @@ from typing import Protocol
 import trio
 
 from hypercore.errors import BlockNotAvailable, OutOfRange
+from hypercore.given_blocks import check_numbers
 from hypercore.seek import BytePosition
 
 DEFAULT_BLOCK_BYTES = 65_536
@@ -34,7 +35,8 @@ class ByteStream(trio.abc.ReceiveStream):
     def __init__(
         self, source: ByteSource, start: int, stop: int | None, *, closes_source: bool = False
     ) -> None:
-        """Raises: OutOfRange."""
+        """Raises: OutOfRange, TypeError."""
+        check_numbers("the offset of a byte", start, stop)
         length = source.byte_length
         stop = length if stop is None else stop
         for offset in (start, stop):
@@ -57,6 +59,7 @@ class ByteStream(trio.abc.ReceiveStream):
         Raises: as `Snapshot.get`; trio.ClosedResourceError, trio.BusyResourceError.
         Cancel: no byte is lost.
         """
+        check_numbers("max_bytes", max_bytes)
         if max_bytes is not None and max_bytes < 1:
             raise ValueError(f"max_bytes is {max_bytes}, and must be at least 1")
         if self._is_closed:
@@ -110,6 +113,7 @@ class AppendStream(trio.abc.SendStream):
     """
 
     def __init__(self, append: Callable[[list[bytes]], Awaitable[int]], block_bytes: int) -> None:
+        check_numbers("block_bytes", block_bytes)
         if block_bytes < 1:
             raise ValueError(f"block_bytes is {block_bytes}, and must be at least 1")
         self._append = append

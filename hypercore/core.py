@@ -24,6 +24,7 @@ from hypercore.errors import (
     UsageError,
 )
 from hypercore.fork_proof import ForkProof, verify_fork_proof
+from hypercore.given_blocks import check_numbers, given_indices
 from hypercore.given_rows import LocalRows, checked_user_data
 from hypercore.handle import APPEND_COST
 from hypercore.log import Changeset
@@ -265,6 +266,7 @@ class Core(ReadableCore):
         They can be fetched again from whoever has them. Returns how many of them were here, when
         that is durable. Raises: OutOfRange, StorageFailed. Cancel: it was done, or not.
         """
+        check_numbers("the index of a block", start, stop)
         return await self._clear([(start, stop)], None)
 
     async def clear_many(self, indices: Iterable[int], *, local: LocalRows | None = None) -> int:
@@ -273,6 +275,9 @@ class Core(ReadableCore):
         Peers are told of each run of blocks: give a few hundred at a time.
         Raises: OutOfRange, StorageFailed. Cancel: all of it was done, or nothing.
         """
+        indices = given_indices(indices)
+        if not isinstance(indices, range):
+            check_numbers("the index of a block", *indices)
         ordered = sorted(set(indices))
         if ordered and ordered[0] < 0:
             raise OutOfRange(ordered[0], self.length)
@@ -328,6 +333,8 @@ class Core(ReadableCore):
         Raises: NotWritable, StorageFailed. Cancel: what was deleted was not needed.
         """
         self._handle.check_writable()
+        lengths = given_indices(lengths)
+        check_numbers("the length of a log", *lengths)
         return await self._shared.prune(lengths)
 
     def draft(self) -> Draft:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from hypercore import flat_tree, log
 from hypercore.encryption import BlockEncryption
 from hypercore.errors import OutOfRange, UsageError
-from hypercore.given_blocks import check_cut, given_blocks
+from hypercore.given_blocks import check_cut, check_numbers, given_blocks
 from hypercore.given_rows import LocalRows, checked_rows, checked_user_data
 from hypercore.log import Changeset, Head, stale_nodes
 from hypercore.merkle import MerkleNode
@@ -168,8 +168,9 @@ class Draft:
         self._add(changes)
 
     def clear(self, start: int, stop: int) -> None:
-        """Free the room of blocks [start, stop). Raises: OutOfRange."""
+        """Free the room of blocks [start, stop). Raises: OutOfRange, TypeError."""
         self._check_going_on()
+        check_numbers("the index of a block", start, stop)
         if not 0 <= start <= stop <= self.length:
             raise OutOfRange(start if start < 0 else stop, self.length)
         if start < stop:

@@ -46,11 +46,17 @@ def check_index(index: int, length: int) -> None:
         raise OutOfRange(index, length)
 
 
+def check_numbers(what: str, *numbers: int | None) -> None:
+    """Raises: TypeError for a number that is not an int; None is one that was left out."""
+    for number in numbers:
+        if number is not None and type(number) is not int:
+            raise TypeError(f"{what} is int, not {type(number).__name__}")
+
+
 def check_cut(length: int, fork: int | None) -> None:
     """Raises: TypeError for where a log is cut, or for a fork, that is not an int."""
-    for name, number in (("length", length), ("fork", 0 if fork is None else fork)):
-        if type(number) is not int:
-            raise TypeError(f"the {name} of a log is int, not {type(number).__name__}")
+    check_numbers("the length of a log", length)
+    check_numbers("the fork of a log", fork)
 
 
 def _is_sequence(given: object) -> bool:

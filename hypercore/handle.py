@@ -18,7 +18,7 @@ from hypercore.errors import (
     OutOfRange,
     SnapshotNotAvailable,
 )
-from hypercore.given_blocks import given_indices
+from hypercore.given_blocks import check_numbers, given_indices
 from hypercore.log import Changeset
 from hypercore.open_log import OpenLog
 from hypercore.pinned_history import PinnedHistory
@@ -96,7 +96,8 @@ class Handle:
             raise OutOfRange(last, MAX_INDEX)
 
     def check_start(self, start: int) -> None:
-        """Raises: OutOfRange below 0, where no block can ever be."""
+        """Raises: OutOfRange below 0, where no block can ever be; TypeError."""
+        check_numbers("the index of a block", start)
         if start < 0:
             raise OutOfRange(start, self.log.head.length)
 
@@ -283,6 +284,7 @@ class Handle:
 
     async def wait_length(self, length: int, *, of_this_fork: bool = False) -> None:
         """As `Core.wait_length`; with `of_this_fork` also returns when the fork changes."""
+        check_numbers("the length of a log", length)
         fork = self.log.head.fork
         if self.log.head.length >= length:
             return
@@ -298,6 +300,8 @@ class Handle:
 
     async def wait_change(self, length: int, fork: int) -> None:
         """As `Core.wait_change`."""
+        check_numbers("the length of a log", length)
+        check_numbers("the fork of a log", fork)
         with self.shared.replication.expecting_head():
             while (self.log.head.length, self.log.head.fork) == (length, fork):
                 self.check_open()
@@ -316,6 +320,7 @@ class Handle:
     ) -> AsyncIterator[bytes]:
         """Blocks [start, stop); `rows` are those stored here, `get` waits for the others."""
         self.check_start(start)
+        check_numbers("where blocks end", stop)
         source, token = self.shared.replication, trio.lowlevel.current_trio_token()
 
         def take_back(wanted: range) -> None:

@@ -22,7 +22,7 @@ from hypercore.errors import (
     SnapshotNotAvailable,
 )
 from hypercore.events import CoreEvents
-from hypercore.given_blocks import INDEX_ERRORS, check_index, given_indices
+from hypercore.given_blocks import INDEX_ERRORS, check_index, check_numbers, given_indices
 from hypercore.handle import COST_BYTES
 from hypercore.inclusion_proof import InclusionProof, build_inclusion_proof, roots_at
 from hypercore.log import earlier_head
@@ -102,6 +102,9 @@ class ReadableCore(CoreFacts):
             blocks = self._log.rows.read_blocks(indices)
         except CorruptStorage:
             return [self.get_local(index) for index in indices]  # tells which one is damaged
+        except INDEX_ERRORS:
+            check_numbers("the index of a block", *indices)
+            raise
         if None in blocks or shared.cipher is not None:
             for place, index in enumerate(indices):
                 block = blocks[place]
@@ -203,7 +206,7 @@ class ReadableCore(CoreFacts):
         snapshot = self.snapshot()
         try:
             return ByteStream(snapshot, start, stop, closes_source=True)
-        except OutOfRange:
+        except (OutOfRange, TypeError):
             snapshot.release()
             raise
 
@@ -213,6 +216,7 @@ class ReadableCore(CoreFacts):
 
     def has_range(self, start: int, stop: int) -> bool:
         """Whether all of [start, stop) is here."""
+        check_numbers("the index of a block", start, stop)
         return start >= stop or (
             start >= 0 and stop <= self.length and self._log.bitfield.has_range(start, stop)
         )
@@ -270,6 +274,7 @@ class ReadableCore(CoreFacts):
 
     def push(self, indices: Sequence[int]) -> int:
         """Send blocks to the peers that take them unasked; returns how many peers do."""
+        check_numbers("the index of a block", *indices)
         return self.replication.push_blocks(indices)
 
     def finding_peers(self) -> AbstractContextManager[None]:
@@ -322,6 +327,7 @@ class ReadableCore(CoreFacts):
         Where the tree at that length is not known, a block is fetched from peers to learn it.
         Raises: OutOfRange beyond the present length, and as `get`. Cancel: as `get`.
         """
+        check_numbers("the length of a log", length)
         if not 0 <= length <= self.length:
             raise OutOfRange(length, self.length + 1, "length")
         while (head := earlier_head(self.head, length, self._log.read_node)) is None:
@@ -361,6 +367,7 @@ class ReadableCore(CoreFacts):
 
         Raises: OutOfRange, BlockNotAvailable when the tree at that length is not here.
         """
+        check_numbers("the length of a log", length)
         head = self._log.head
         if length is None or length == head.length:
             return head.tree_hash
@@ -416,6 +423,7 @@ class ReadableCore(CoreFacts):
 
         Raises: StorageFailed. Cancel: takes back nothing.
         """
+        check_numbers("the length of a log", length)
         await self._shared.wait_durable(length)
 
     def _forget_damaged(self, error: DamagedBlock, wait: bool) -> None:

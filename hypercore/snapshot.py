@@ -10,7 +10,7 @@ from hypercore.byte_search import find_byte
 from hypercore.byte_stream import ByteStream
 from hypercore.encoded import EncodedLog
 from hypercore.errors import CorruptStorage, DamagedBlock, OutOfRange, SnapshotNotAvailable
-from hypercore.given_blocks import INDEX_ERRORS, check_index, given_indices
+from hypercore.given_blocks import INDEX_ERRORS, check_index, check_numbers, given_indices
 from hypercore.handle import COST_BYTES, Handle, HandleOwner
 from hypercore.log import Head
 from hypercore.open_log import OpenLog
@@ -177,6 +177,7 @@ class Snapshot:
 
     def has_range(self, start: int, stop: int) -> bool:
         """Whether all of [start, stop) is here."""
+        check_numbers("the index of a block", start, stop)
         return start >= stop or self._history.has_range(start, stop)
 
     def prefetch(self, indices: Iterable[int]) -> None:

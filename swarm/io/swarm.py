@@ -178,10 +178,10 @@ class Swarm:
     def add_peer(self, host: str, port: int, public_key: bytes | None = None) -> None:
         """Keep a connection with whoever listens there; with a key, only if they prove it.
 
-        Raises: ValueError for what is not a port or a key; TypeError for a key that is not bytes.
+        Raises: ValueError for what is not a port or a key; TypeError for a port that is not an int
+        and a key that is not bytes.
         """
-        if not 0 <= port < 65536:
-            raise ValueError(f"{port} is not a port")
+        _check_port(port, 0)
         if public_key is not None:
             _check_bytes("a public key", public_key)
         self._book.add_static(host, port, public_key, trio.current_time())
@@ -210,16 +210,16 @@ class Swarm:
 
         It is dialed a few times; the connection is kept if it proves that key.
 
-        Raises: ValueError for what is not an address, URL or key; TypeError for a key that is not
-        bytes.
+        Raises: ValueError for what is not an address, URL or key; TypeError for a port that is not
+        an int and a key that is not bytes.
         """
         _check_bytes("a public key", public_key)
         if isinstance(where, str):
             from swarm.io.websocket import WebSocketAddress  # of use to few
 
             where = WebSocketAddress.parse(where).url
-        elif not 0 < where[1] < 65536:
-            raise ValueError(f"{where[1]} is not a port")
+        else:
+            _check_port(where[1], 1)
         self._book.peer_told(where, public_key, trio.current_time())
         self._changes.note()
 
@@ -389,6 +389,14 @@ def _check_bytes(what: str, value: bytes) -> None:
         raise TypeError(f"{what} is bytes, not {type(value).__name__}")
     if len(value) != KEY_BYTES:
         raise ValueError(f"{what} has {KEY_BYTES} bytes, not {len(value)}")
+
+
+def _check_port(port: int, first: int) -> None:
+    """Raises: TypeError, ValueError."""
+    if type(port) is not int:
+        raise TypeError(f"a port is int, not {type(port).__name__}")
+    if not first <= port < 65536:
+        raise ValueError(f"{port} is not a port")
 
 
 def _everyone(_: bytes) -> bool:

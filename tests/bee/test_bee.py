@@ -55,6 +55,14 @@ async def test_an_empty_bee() -> None:
     assert await bee.checkout(0).get(b"a") is None
 
 
+async def test_a_diff_is_with_a_version_or_with_a_bee() -> None:
+    async with open_corestore(None) as store:
+        bee = Bee(await store.get(name="bee"))
+        await bee.put(b"a", b"1")
+        with pytest.raises(TypeError, match="a version is int, or a bee, not float"):
+            bee.diff(1.0)  # type: ignore[arg-type]  # as a program without types
+
+
 async def test_a_diff_is_with_a_version_that_there_is() -> None:
     async with open_corestore(None) as store:
         core = await store.get(name="bee")

@@ -150,6 +150,63 @@ async def test_an_index_that_no_block_can_have_is_refused_as_what_it_is(
             await attempt(lambda core: reading(core, 2**64), core)
 
 
+CLEARINGS: list[Callable[[Core, Any], Awaitable[object] | object]] = [
+    lambda core, number: core.clear(0, number),
+    lambda core, number: core.clear_many([0, number]),
+]
+NUMBERS: list[Callable[[Core, Any], Awaitable[object] | object]] = [
+    lambda core, number: core.get_local_many([0, number]),
+    lambda core, number: core.blocks(number),
+    lambda core, number: core.blocks(0, number),
+    lambda core, number: core.follow(number),
+    lambda core, number: core.has_range(0, number),
+    lambda core, number: core.seek(number),
+    lambda core, number: core.byte_stream(number),
+    lambda core, number: core.byte_stream(0, number),
+    lambda core, number: core.byte_stream().receive_some(number),
+    lambda core, number: core.append_stream(number),
+    lambda core, number: core.push([number]),
+    lambda core, number: core.wait_length(number),
+    lambda core, number: core.wait_change(number, 0),
+    lambda core, number: core.wait_change(2, number),
+    lambda core, number: core.wait_durable(number),
+    lambda core, number: core.checkout(number),
+    lambda core, number: core.tree_hash(number),
+    lambda core, number: core.prune([number]),
+    lambda core, number: core.snapshot().blocks(0, number),
+    lambda core, number: core.snapshot().has_range(0, number),
+    lambda core, number: core.snapshot().seek(number),
+    lambda core, number: core.snapshot().byte_stream(number),
+]
+
+
+@pytest.mark.parametrize("call", CLEARINGS + NUMBERS)
+async def test_a_number_of_blocks_or_bytes_is_a_whole_one(
+    call: Callable[[Core, Any], Awaitable[object] | object],
+) -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="log")
+        await core.append([b"one", b"two"])
+        with pytest.raises(TypeError, match="is int, not float"):
+            await attempt(lambda core: call(core, 1.5), core)
+        assert core.has_range(0, 2)
+
+
+@pytest.mark.parametrize("call", CLEARINGS)
+async def test_nothing_is_given_up_for_true(
+    call: Callable[[Core, Any], Awaitable[object] | object],
+) -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="log")
+        await core.append([b"one", b"two"])
+        with pytest.raises(TypeError, match="is int, not bool"):
+            await attempt(lambda core: call(core, True), core)
+        async with store.atom(core) as atom:
+            with pytest.raises(TypeError, match="is int, not bool"):
+                atom[core].clear(0, True)
+        assert core.has_range(0, 2)
+
+
 async def test_a_live_download_from_anywhere_is_looked_at_at_once() -> None:
     async with open_corestore(None) as store:
         core = await store.get(key=bytes(32))

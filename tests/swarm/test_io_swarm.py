@@ -148,6 +148,10 @@ async def test_what_is_no_topic_port_or_key_is_refused_at_once() -> None:
             await left.swarm.join("a" * 32)  # type: ignore[arg-type]  # as a program without types
         with pytest.raises(ValueError, match="65536 is not a port"):
             left.swarm.add_peer(LOOPBACK, 65536)
+        with pytest.raises(TypeError, match="a port is int, not float"):
+            left.swarm.add_peer(LOOPBACK, 80.0)  # type: ignore[arg-type]  # as a program without types
+        with pytest.raises(TypeError, match="a port is int, not float"):
+            left.swarm.suggest_peer((LOOPBACK, 80.0), bytes(32))  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="a public key has 32 bytes, not 64"):
             left.swarm.add_peer(LOOPBACK, 1, bytes(64))
         assert left.swarm.topics == frozenset()
