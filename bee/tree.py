@@ -14,7 +14,7 @@ from bee.messages import PROTOCOL, Header
 from bee.node_reader import BlocksNeeded, NodeReader
 from bee.question import Question
 from hypercore.encoding import DecodeError
-from hypercore.errors import SnapshotNotAvailable
+from hypercore.errors import BlockNotAvailable, SnapshotNotAvailable
 
 T = TypeVar("T")
 
@@ -226,6 +226,15 @@ class Tree:
         self.cache.clear()
         self.check_header()
         raise error
+
+    def check_may_write(self) -> None:
+        """As `check_header`; of a log with one block, that has to be here: nothing else shows it.
+
+        Raises: NotABee, UnknownFormat, BlockNotAvailable.
+        """
+        self.check_header()
+        if not self._has_header and self.log.length == 1 and self.log.is_writable:
+            raise BlockNotAvailable(0)
 
     def check_header(self) -> None:
         """Make sure, once, that the log starts as a bee does, if its first block is here.

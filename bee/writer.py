@@ -37,7 +37,7 @@ class Writer:
         self._length = length
         self._fork = log.fork
         if length:
-            tree.check_header()
+            tree.check_may_write()
         self._tree = tree
         self._header = b"" if length else header
         self._has_tried = False

@@ -55,6 +55,33 @@ async def test_an_empty_bee() -> None:
     assert await bee.checkout(0).get(b"a") is None
 
 
+async def test_nothing_is_put_behind_a_lone_block_of_which_nobody_knows_what_it_was() -> None:
+    async with open_corestore(None) as store:
+        core = await store.get(name="bee")
+        await core.append(b"no header")
+        await core.clear(0, 1)
+        bee = Bee(core)
+        with pytest.raises(BlockNotAvailable):
+            await bee.put(b"a", b"1")
+        with pytest.raises(BlockNotAvailable):
+            await bee.delete(b"a")
+        with pytest.raises(BlockNotAvailable):
+            async with bee.batch() as batch:
+                await batch.put(b"a", b"1")
+        assert core.length == 1
+
+
+async def test_a_bee_goes_on_without_its_header() -> None:
+    """Its other blocks show that it is one."""
+    async with open_corestore(None) as store:
+        core = await store.get(name="bee")
+        await Bee(core).put(b"a", b"1")
+        await core.clear(0, 1)
+        bee = Bee(core)
+        await bee.put(b"b", b"2")
+        assert await keys_of(bee.range()) == [b"a", b"b"]
+
+
 async def test_a_diff_is_with_a_version_or_with_a_bee() -> None:
     async with open_corestore(None) as store:
         bee = Bee(await store.get(name="bee"))
