@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from hypercore.crypto import KeyPair, decode_id
+from node.mesh.ledger import Ledger
 from node.mesh.member_book import MemberBook, Met
 from node.mesh.membership import Membership, NotAllowed
 from node.mesh.ticket import MAX_REASON, BadTicket, Grant, Record, Role, Ticket, is_ticket
@@ -145,6 +146,7 @@ async def _revoke(seat: Seat, verb: MeshRevoke, now: float) -> Result:
     else:
         member = _find(seat, verb.subject, now)
         subjects = [member, *_lonely_ticket(seat, member, now)]
+    dependants = [] if member is None or len(subjects) > 1 else _dependants(seat, member, now)
     records = [
         membership.revoke(
             seat.identity, subject, verb.reason, keeps=not verb.cascade, unix_seconds=now
@@ -157,6 +159,7 @@ async def _revoke(seat: Seat, verb: MeshRevoke, now: float) -> Result:
     return {
         "member": None if member is None else member.hex(),
         "ticket": len(subjects) > 1 or member is None,
+        "ticket_kept_for": [other.id for other in dependants],
         "reason": verb.reason,
         "shut_out": sorted(str(id) for id in before - after),
     }
@@ -168,13 +171,24 @@ def _lonely_ticket(seat: Seat, member: bytes, now: float) -> list[bytes]:
     With that ticket it could come back under a new key.
     """
     met = seat.book.get(member.hex())
-    if met is None or not met.ticket:
-        return []
-    ledger = seat.membership.ledger(now)
-    others = [other for other in seat.book if other.ticket == met.ticket and other.id != met.id]
-    if any(not ledger.grants_to(bytes.fromhex(other.id)) for other in others):
+    if met is None or not met.ticket or _dependants(seat, member, now):
         return []
     return [bytes.fromhex(met.ticket)]
+
+
+def _dependants(seat: Seat, member: bytes, now: float) -> list[Met]:
+    """Members that are let in by nothing but the ticket that this one came with, too."""
+    met = seat.book.get(member.hex())
+    ledger = seat.membership.ledger(now)
+    if met is None or not met.ticket or ledger.revocations_of(bytes.fromhex(met.ticket)):
+        return []
+    others = [other for other in seat.book if other.ticket == met.ticket and other.id != met.id]
+    return [other for other in others if _rests_on_ticket(ledger, bytes.fromhex(other.id))]
+
+
+def _rests_on_ticket(ledger: Ledger, id: bytes) -> bool:
+    """Whether no grant names this member; one that was shut out rests on nothing."""
+    return not ledger.grants_to(id) and ledger.judge(id).revocation is None
 
 
 def list_members(seat: Seat, now: float) -> list[dict[str, object]]:

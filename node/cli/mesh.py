@@ -142,10 +142,22 @@ def revoke(
         else:
             also = ", and so is the ticket it came with" if result["ticket"] else ""
             print(f"{result['member']} is shut out{also}.")
+            _warn_of_ticket(result)
         others = [id for id in shut_out if id != result["member"]]
         if others:
             print(f"So {'is' if len(others) == 1 else 'are'} {', '.join(others)}.")
     return ExitCode.OK
+
+
+def _warn_of_ticket(result: Result) -> None:
+    """It knows the ticket, and may come back with it under a new key."""
+    kept_for = result["ticket_kept_for"]
+    assert isinstance(kept_for, list)
+    if kept_for:
+        print_error(
+            f"the ticket it came with still lets nodes in, since {', '.join(kept_for)} came with "
+            f"it, too: `beemesh invite --for` each of these, then revoke once more"
+        )
 
 
 def mesh(

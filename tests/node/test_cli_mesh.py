@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from hypercore.crypto import KeyPair
 from node.cli.qr import draw_qr
 from node.client import AdminClient
 from node.identity import load_or_create_identity
@@ -25,6 +26,8 @@ from tests.node.test_cli import beemesh as beemesh_fixture
 from tests.support.running_node import RunningNode, open_running_node, wait_members
 
 beemesh = beemesh_fixture
+
+GONE, STAYS = STRANGER.public_key.hex(), KeyPair.from_seed(b"s" * 32).public_key.hex()
 
 
 def founded(data: Path, **options: Any) -> Membership:
@@ -101,6 +104,40 @@ def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
         ("writer", True),
         ("", False),
     ]
+
+
+def came_with(data: Path, ticket: str, *ids: str) -> None:
+    """As if these nodes had been met, with this ticket and nothing that names them."""
+    grant = Ticket.decode(ticket).grant
+    assert grant is not None
+    book = MemberBook()
+    for id in ids:
+        book.note(id, "guest", "writer", 1.0, ticket=grant.digest.hex())
+    save_book(data / "members.json", book.encode())
+
+
+def test_a_ticket_on_which_others_depend_is_named_when_one_that_has_it_is_shut_out(
+    beemesh: Beemesh, tmp_path: Path
+) -> None:
+    """It knows the ticket, and may come back with it under a new key."""
+    founded(tmp_path / "data")
+    (invitation,) = beemesh.json("invite")
+    came_with(tmp_path / "data", invitation["ticket"], GONE, STAYS)
+    code, out, error = beemesh("revoke", GONE)
+    assert code == ExitCode.OK
+    assert "the ticket" not in out
+    assert f"the ticket it came with still lets nodes in, since {STAYS}" in error
+    beemesh("invite", "--for", STAYS)
+    (revoked,) = beemesh.json("revoke", GONE)
+    assert (revoked["ticket"], revoked["ticket_kept_for"]) == (True, [])
+
+
+def test_a_ticket_goes_with_the_last_that_depends_on_it(beemesh: Beemesh, tmp_path: Path) -> None:
+    """One that was shut out before counted as another that depends on it."""
+    founded(tmp_path / "data")
+    (invitation,) = beemesh.json("invite")
+    came_with(tmp_path / "data", invitation["ticket"], GONE, STAYS)
+    assert [beemesh.json("revoke", id)[0]["ticket"] for id in (GONE, STAYS)] == [False, True]
 
 
 def test_a_directory_with_cores_and_no_mesh_is_not_said_to_be_empty(beemesh: Beemesh) -> None:
