@@ -156,7 +156,6 @@ class Judgment:
                     pending.extend(reversed(unknown))
                     continue
             roles[current] = membership.role_at(member, time, roles.get)
-            path.discard(current)
             pending.pop()
         return roles[group_id]
 

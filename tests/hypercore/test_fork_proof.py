@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from hypercore.crypto import KeyPair
 from hypercore.errors import InvalidProof
-from hypercore.fork_proof import ForkProof, ProvenFork, make_fork_proof, verify_fork_proof
+from hypercore.fork_proof import (
+    MAX_PROOF_BYTES,
+    ForkProof,
+    ProvenFork,
+    make_fork_proof,
+    verify_fork_proof,
+)
 from hypercore.log import append
 from hypercore.manifest import Manifest, Prologue, Signer
 from hypercore.merkle import MerkleNode, tree_hash
@@ -168,6 +174,12 @@ def test_no_byte_may_change(place: int, flip: int) -> None:
         for changed_half, half in ((changed.one, PROOF.one), (changed.other, PROOF.other))
     ]
     assert places in ([[66], []], [[], [66]])
+
+
+def test_what_is_too_large_or_something_else_is_not_read() -> None:
+    for data in (b"", ENCODED[1:], b"x" + ENCODED[1:], ENCODED + bytes(MAX_PROOF_BYTES)):
+        with pytest.raises(InvalidProof, match=f"{len(data)} bytes, too many or without its mark"):
+            ForkProof.decode(data)
 
 
 def test_there_is_one_encoding() -> None:

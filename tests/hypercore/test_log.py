@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 
 from hypercore import flat_tree
 from hypercore.crypto import KeyPair
-from hypercore.encoding import Reader
+from hypercore.encoding import MAX_UINT, Reader
 from hypercore.errors import CorruptStorage, OutOfRange, UsageError
-from hypercore.log import EMPTY_HEAD, Changeset, Head, append, shared_length, stale_nodes, truncate
+from hypercore.log import (
+    EMPTY_HEAD,
+    Changeset,
+    Head,
+    append,
+    earlier_head,
+    shared_length,
+    stale_nodes,
+    truncate,
+)
 from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.verifier import Verifier
@@ -137,6 +146,33 @@ def test_stale_nodes_are_all_that_a_longer_log_could_have_left(length: int) -> N
     longer = {slow.index_of(subtree) for subtree in slow.subtrees(256)}
     expected = {index for index in longer if index < 2 * length and index not in left}
     assert set(stale_nodes(length)) == expected
+
+
+def test_a_fork_is_one_that_can_be_read_again() -> None:
+    head, changes = appended(EMPTY_HEAD, BLOCKS[:9])
+    read = nodes_of(changes).get
+    last = truncate(head, 3, MAX_UINT, read, sign).head
+    assert last is not None
+    assert last.fork == MAX_UINT
+    with pytest.raises(UsageError, match="could be written and never read"):
+        truncate(head, 3, MAX_UINT + 1, read, sign)
+
+
+def test_an_earlier_head_is_made_of_roots_that_are_here() -> None:
+    head, changes = appended(EMPTY_HEAD, BLOCKS[:13])
+    nodes = nodes_of(changes)
+    for length in range(14):
+        earlier = earlier_head(head, length, nodes.get)
+        assert earlier is not None
+        assert (earlier.length, earlier.fork) == (length, head.fork)
+        assert earlier.tree_hash == slow.tree_hash(BLOCKS[:length])
+        assert earlier.byte_length == sum(map(len, BLOCKS[:length]))
+    assert earlier_head(head, 13, lambda _: None) is head
+    # Of 12 blocks the roots are those of our head, but for the last; of 10 one more is not.
+    known = {index: nodes[index] for index in (17,)}
+    assert earlier_head(head, 12, known.get) is not None
+    assert earlier_head(head, 10, known.get) is not None
+    assert earlier_head(head, 10, lambda _: None) is None
 
 
 def test_what_cannot_be_truncated() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hypercore.crypto import KeyPair
 from hypercore.encoding import DecodeError, Reader, encode_array, encode_uint
-from hypercore.errors import NotWritable
+from hypercore.errors import InvalidManifest, NotWritable
 from hypercore.flat_tree import growth
 from hypercore.log import EMPTY_HEAD, Head, append
 from hypercore.manifest import DEFAULT_NAMESPACE, Manifest, Prologue, Signer
@@ -304,6 +304,58 @@ def test_any_bytes_are_a_manifest_or_a_decode_error(version: bytes, data: bytes)
 def test_unknown_versions_hashes_and_kinds_are_refused(data: str) -> None:
     with pytest.raises(DecodeError):
         decode(bytes.fromhex(data) + bytes(64))
+
+
+SIGNER = Signer(bytes(32), bytes([1]) * 32)
+HASH = bytes([9]) * 32
+
+
+@pytest.mark.parametrize(
+    ("manifest", "text"),
+    [
+        (Manifest(signers=(replace(SIGNER, public_key=bytes(31)),)), "hash of 31 bytes"),
+        (Manifest(signers=(replace(SIGNER, namespace=bytes(33)),)), "hash of 33 bytes"),
+        (Manifest(version=2, linked=(HASH, bytes(8)), signers=(SIGNER,)), "hash of 8 bytes"),
+        (Manifest(prologue=Prologue(bytes(4), 1), signers=()), "hash of 4 bytes"),
+        (Manifest(version=-1, signers=(SIGNER,)), "version -1, not 0 to 3"),
+        (Manifest(version=4, signers=(SIGNER,)), "version 4, not 0 to 3"),
+        (Manifest(quorum=-1, signers=(SIGNER,)), "quorum of -1 among 1"),
+        (Manifest(quorum=2, signers=(SIGNER,)), "quorum of 2 among 1"),
+        (Manifest(quorum=0, prologue=Prologue(HASH, -1)), "prologue of -1 blocks"),
+        (Manifest(version=0, prologue=Prologue(HASH, 0), signers=(SIGNER,)), "not both"),
+        (Manifest(version=1, user_data=b"", signers=(SIGNER,)), "version 2, not 1"),
+        (Manifest(version=1, linked=(), signers=(SIGNER,)), "version 2, not 1"),
+    ],
+)
+def test_what_javascript_does_not_take_for_a_manifest_is_refused(
+    manifest: Manifest, text: str
+) -> None:
+    with pytest.raises(InvalidManifest, match=text):
+        manifest.check()
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        Manifest(version=0, signers=(SIGNER,)),
+        Manifest(version=0, quorum=0, prologue=Prologue(HASH, 0)),
+        Manifest(version=2, quorum=0, user_data=b"", linked=(), signers=(SIGNER,)),
+    ],
+)
+def test_a_manifest_that_was_handed_over_is_that_of_its_key(manifest: Manifest) -> None:
+    encoded = manifest.encode()
+    assert Manifest.parse(encoded) == Manifest.parse(encoded, manifest.key) == manifest
+    with pytest.raises(InvalidManifest, match="not to 0909"):
+        Manifest.parse(encoded, HASH)
+    with pytest.raises(InvalidManifest, match="2 bytes too many"):
+        Manifest.parse(encoded + b"ab")
+    with pytest.raises(InvalidManifest, match="not a manifest"):
+        Manifest.parse(encoded[:-1])
+
+
+def test_a_manifest_that_is_read_may_still_be_none() -> None:
+    with pytest.raises(InvalidManifest, match="quorum of 2 among 1"):
+        Manifest.parse(Manifest(quorum=2, signers=(SIGNER,)).encode())
 
 
 huge = st.integers(0, 2**53 - 1).map(encode_uint)

@@ -126,6 +126,34 @@ def test_revoked_here_and_admin_above_is_admin() -> None:
     assert book.role_of(child.co_id, CAT.account_id, 250) is Role.WRITER
 
 
+ACTING = ["reader", "writer", "manager", "admin"]
+
+
+@pytest.mark.parametrize("second", ACTING)
+@pytest.mark.parametrize("first", ACTING)
+@pytest.mark.parametrize("direct", [None, "reader", "writeOnly", "writer", "manager", "revoked"])
+def test_who_has_roles_of_several_parents_acts_as_the_highest(
+    direct: str | None, first: str, second: str
+) -> None:
+    """But for writeOnly, above which only managers and admins are, as in the original."""
+    one, other, child = founded("one"), founded("other"), founded("child")
+    add(one, ANN, setting(150, BOB.account_id, first))
+    add(other, ANN, setting(150, BOB.account_id, second))
+    if direct is not None:
+        add(child, ANN, setting(150, BOB.account_id, direct))
+    linked(child, one, at=160)
+    linked(child, other, at=170)
+    for role in ("admin", "writer"):
+        add(child, BOB, setting(300, f"a new {role}", role))
+    book = book_with(one, other, child)
+    allowed = [book.role_of(child.co_id, f"a new {role}", 400) for role in ("admin", "writer")]
+    roles = {direct, first, second}
+    assert allowed == [
+        Role.ADMIN if "admin" in roles else None,
+        Role.WRITER if roles & {"admin", "manager"} else None,
+    ]
+
+
 def test_a_parent_is_asked_about_the_same_time() -> None:
     top, parent, child = founded("top"), founded("parent"), founded("child")
     linked(parent, top, at=200)
@@ -278,6 +306,37 @@ def test_groups_that_do_not_fit_together_have_no_members() -> None:
     assert book.missing(child.co_id) == []
     assert book.role_of(child.co_id, ANN.account_id, 300) is None
     assert book.role_of(parent.co_id, ANN.account_id, 300) is Role.ADMIN
+
+
+def test_groups_that_just_fit_together_have_members() -> None:
+    parent, child = founded("parent"), founded("child")
+    linked(child, parent)
+    book = RoleBook(max_bytes=child.size_bytes + parent.size_bytes)
+    book.add_view(child)
+    book.add_view(parent)
+    assert book.role_of(child.co_id, ANN.account_id, 300) is Role.ADMIN
+
+
+def test_what_stops_fitting_is_forgotten_and_what_fits_again_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that has judged a part by then knows nothing of that, either."""
+    parent, child, stranger = founded("parent"), founded("child"), founded("stranger", CAT)
+    linked(child, parent)
+    add(parent, ANN, setting(150, BOB.account_id, "writer"))
+    book = book_with(parent, child)
+    assert book.role_of(child.co_id, BOB.account_id, 300) is Role.WRITER
+    # Two groups, which are one more event than they may have.
+    monkeypatch.setattr(role_judgment, "MAX_WORK", 2 * (len(parent.events) + len(child.events)))
+    book.extend(child.co_id, ANN.session_id(), 2, [setting(250, CAT.account_id, "reader")])
+    assert book.role_of(child.co_id, BOB.account_id, 300) is None
+    assert book.missing(child.co_id) == []
+    assert book.role_of(parent.co_id, BOB.account_id, 300) is Role.WRITER
+    monkeypatch.undo()
+    book.add_view(stranger)
+    book.extend(child.co_id, ANN.session_id(), 3, [setting(260, CAT.account_id, "writer")])
+    assert book.role_of(child.co_id, BOB.account_id, 300) is Role.WRITER
+    assert book.role_of(child.co_id, CAT.account_id, 300) is Role.WRITER
 
 
 # ---- far and around

@@ -11,7 +11,9 @@ from hypercore.encoding import DecodeError
 from node.mesh.fields import pack_fields
 from node.mesh.ticket import (
     MAX_ADDRESSES,
+    MAX_TICKET_BYTES,
     TICKET_PREFIX,
+    BadTicket,
     Grant,
     Revocation,
     Role,
@@ -97,6 +99,26 @@ def test_wrong_tickets(fields: tuple[object, ...]) -> None:
     text = TICKET_PREFIX + z_base_32_encode(pack_fields(*fields))  # type: ignore[arg-type]  # as found
     with pytest.raises(DecodeError):
         Ticket.decode(text)
+
+
+def test_who_pastes_something_else_is_told_what_to_do() -> None:
+    ticket = Ticket("mesh", b"secret", bytes(32))
+    text = ticket.encode()
+    assert Ticket.read(f"  {text.upper()}\n") == ticket
+    for damaged in ("", text[len(TICKET_PREFIX) :], text[:-1], text + "y" * 2 * MAX_TICKET_BYTES):
+        with pytest.raises(BadTicket, match="damaged: copy the whole of it, from beemesh1"):
+            Ticket.read(damaged)
+    newer = TICKET_PREFIX + z_base_32_encode(pack_fields(3, "of tomorrow"))
+    with pytest.raises(BadTicket, match="version 3; this node knows 1 and 2: update this node"):
+        Ticket.read(newer)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [("", False), ("a", True), ("ä" * 128, True), ("a" * 129, False), ("\n", False)],
+)
+def test_a_mesh_has_a_name_that_can_be_read(name: str, is_one: bool) -> None:
+    assert is_mesh_name(name) is is_one
 
 
 def test_a_secret_is_not_printed() -> None:
