@@ -14,7 +14,7 @@ import trio
 from hypercore.crypto import KeyPair, blake2b, encode_id
 from node.web.status import RelayStatus
 from swarm.io.hyperdht import HyperDht
-from swarm.io.relay_server import BlindRelay
+from swarm.io.relay_server import MAX_MESSAGE_BYTES, BlindRelay
 
 DAY_SECONDS = 86400.0
 
@@ -49,7 +49,13 @@ class RelayService:
         _log.info("relaying", key=encode_id(self._key_pair.public_key))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
-                partial(hyperdht.serve, self._key_pair, relay.handle, firewall=relay.lets_in)
+                partial(
+                    hyperdht.serve,
+                    self._key_pair,
+                    relay.handle,
+                    firewall=relay.lets_in,
+                    max_message_bytes=MAX_MESSAGE_BYTES,
+                )
             )
             while True:
                 await trio.sleep(DAY_SECONDS)

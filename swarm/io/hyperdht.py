@@ -32,6 +32,7 @@ from swarm.io.peer_sockets import PeerSockets
 from swarm.io.punching import open_hole_punch
 from swarm.io.relay_client import Connect
 from swarm.io.udp import UdxEndpointStatistics, open_udx_endpoint
+from swarm.stream_cipher import MAX_MESSAGE_BYTES
 
 MAX_REMEMBERED_RELAYS = 1024
 """Keys whose relays are remembered for the next time."""
@@ -92,14 +93,16 @@ class HyperDht:
         *,
         firewall: PeerFirewall | None = None,
         relay_through: bytes | ChooseRelay | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         task_status: trio.TaskStatus[PeerServer] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run the handler for everyone who connects to this key, until cancelled.
 
         `firewall` says of a remote key whether it is let in, before it gets any answer.
         `relay_through` is the key of a blind relay at which clients behind NATs are met until there
-        is a better way, or chooses one for each of them. Exceptions that the network causes may
-        leave the handler.
+        is a better way, or chooses one for each of them. `max_message_bytes` bounds what a client
+        may send in one message, and with that what is kept for it. Exceptions that the network
+        causes may leave the handler.
 
         Raises: ValueError when the key is served already.
         Cancel: ends the connections, and takes the announcement back.
@@ -111,6 +114,7 @@ class HyperDht:
             firewall or _everyone,
             connect=self._connect_to_relay,
             choose_relay=relay_through if callable(relay_through) else lambda: relay_through,
+            max_message_bytes=max_message_bytes,
         )
         task_status.started(server)
         await server.run()

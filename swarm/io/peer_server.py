@@ -46,7 +46,7 @@ from swarm.io.udx_transport import UdxTransport
 from swarm.io.way import Way, leave_relay, reach_of
 from swarm.reach import Reach, Route
 from swarm.udx.packet import MESSAGE, encode_packet
-from swarm.udx.receiver import WINDOW_BYTES
+from swarm.udx.receiver import NEWCOMER_WINDOW_BYTES, WINDOW_BYTES
 
 MAX_MEETINGS = 256
 """Clients that are on their way at the same time; for one more, one is given up."""
@@ -120,8 +120,10 @@ class PeerServer:
         *,
         connect: Connect,
         choose_relay: ChooseRelay,
+        max_message_bytes: int,
     ) -> None:
         self._connect = connect
+        self._max_message_bytes = max_message_bytes
         self._choose_relay = choose_relay
         self.public_key = key_pair.public_key
         self._sockets = sockets
@@ -220,7 +222,9 @@ class PeerServer:
             assert visitor.answer is not None
             driver.answer(question, visitor.answer)
             return
-        stream = self._sockets.server.open_stream(is_contactable=True)
+        stream = self._sockets.server.open_stream(
+            is_contactable=True, window_bytes=NEWCOMER_WINDOW_BYTES
+        )
         stack.push_async_callback(trio.aclose_forcefully, stream)
         meeting = self._meetings[visitor.id] = _Meeting(visitor, stream)
         own_address = self._sockets.public_address
@@ -238,9 +242,16 @@ class PeerServer:
         if is_relayed:
             nursery.start_soon(self._improve, meeting, route)
         async with open_connection(
-            stream, self._key_pair, is_initiator=False, route=route, handshake=result
+            stream,
+            self._key_pair,
+            is_initiator=False,
+            route=route,
+            max_message_bytes=self._max_message_bytes,
+            handshake=result,
         ) as connection:
             place.leave()
+            if self._max_message_bytes > NEWCOMER_WINDOW_BYTES:
+                stream.widen()
             if not is_relayed:
                 self._meetings.pop(visitor.id, None)
             self._connections += 1

@@ -3,7 +3,8 @@
 A relay is found by its key like any other peer, and should be open: strangers must reach it.
 
     relay = BlindRelay(max_bytes=2**30)
-    await nursery.start(hyperdht.serve, key_pair, relay.handle)
+    serve = partial(hyperdht.serve, max_message_bytes=MAX_MESSAGE_BYTES)
+    await nursery.start(serve, key_pair, relay.handle)
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ MAX_LINKS_PER_HOST = 64
 MAX_CONNECTIONS_PER_HOST = 96
 """Keys cost nothing, so what one remote may take is counted by where it is. A node whose clients
 are met here has a connection and a link for each of them."""
+
+MAX_MESSAGE_BYTES = 2**14
+"""Of what is said to the relay itself; a pair has some 40 bytes, and few of them come at once."""
 
 QUIET_SECONDS = 60.0
 """Between two looks at a connection. What has carried nothing since the last one is let go: live

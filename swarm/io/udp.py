@@ -49,6 +49,8 @@ class UdxEndpointStatistics:
     others_dropped: int
     """Datagrams that were not UDX, and that nobody took in time."""
     outbox_bytes: int
+    buffered_bytes: int
+    """What its streams have received and nobody has read."""
 
 
 @dataclass(slots=True)
@@ -88,8 +90,9 @@ class UdxEndpoint:
         return self._socket.address
 
     def statistics(self) -> UdxEndpointStatistics:
+        streams = [each for each in self._table.streams.values() if each.endpoint is self]
         return UdxEndpointStatistics(
-            streams=sum(stream.endpoint is self for stream in self._table.streams.values()),
+            streams=len(streams),
             datagrams_received=self._received,
             datagrams_sent=self._outbox.sent + self._sent_with_ttl,
             datagrams_dropped=self._outbox.dropped + self._socket.dropped_datagrams,
@@ -97,6 +100,7 @@ class UdxEndpoint:
             packets_unknown=self._unknown,
             others_dropped=self._others_dropped,
             outbox_bytes=self._outbox.waiting_bytes,
+            buffered_bytes=sum(stream.machine.buffered_bytes for stream in streams),
         )
 
     def open_stream(

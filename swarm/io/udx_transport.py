@@ -24,6 +24,7 @@ from swarm.udx.outputs import (
     Writable,
 )
 from swarm.udx.path import Address
+from swarm.udx.receiver import WINDOW_BYTES
 from swarm.udx.statistics import UdxStatistics
 from swarm.udx.stream import State, UdxStream
 
@@ -126,6 +127,10 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         outputs = self._machine.connect(path, trio.current_time(), first_ack=first_ack)
         self._endpoint = endpoint
         self.carry_out(outputs)
+
+    def widen(self, window_bytes: int = WINDOW_BYTES) -> None:
+        """Have room for more from now on: it is known who the remote is."""
+        self.carry_out(self._machine.widen(window_bytes))
 
     async def change_remote(
         self, remote_id: int, address: Address, *, through: UdxEndpoint | None = None

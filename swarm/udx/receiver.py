@@ -10,6 +10,9 @@ from swarm.udx.packet import DATA, END, SackRange
 WINDOW_BYTES = 4 * 2**20
 """How much we buffer for a reader that does not read; what the original advertises, too."""
 
+NEWCOMER_WINDOW_BYTES = 2**16
+"""For a remote that nobody knows yet, or that sends no long messages: there may be hundreds."""
+
 CHUNK_OVERHEAD_BYTES = 64
 """What a buffered payload costs besides its bytes. Counted, so that a sender of tiny packets
 cannot make us keep many times the window."""
@@ -55,6 +58,10 @@ class Receiver:
         """Bytes we have room for."""
         total = 2 * self._window_bytes - self._early_bytes
         return max(0, min(self._window_bytes, total) - self._unread_bytes)
+
+    def widen(self, window_bytes: int) -> None:
+        """Make the window larger, of a remote that one knows by now."""
+        self._window_bytes = window_bytes
 
     @property
     def is_readable(self) -> bool:

@@ -119,6 +119,11 @@ class UdxStream:
         return self._receiver.is_readable or self._receiver.has_ended
 
     @property
+    def buffered_bytes(self) -> int:
+        """What has arrived and was not read, with what each piece of it costs."""
+        return self._receiver.buffered_bytes
+
+    @property
     def has_read_all(self) -> bool:
         """Whether the remote has ended, and all of it was read."""
         return self._receiver.has_ended and not self._receiver.is_readable
@@ -255,6 +260,12 @@ class UdxStream:
         if self._advertised > half or self._receiver.window - self._advertised < half // 2:
             return []
         return [self._acknowledge()]
+
+    def widen(self, window_bytes: int) -> list[Output]:
+        """Have room for more from now on, and tell the remote."""
+        self._window_bytes = window_bytes
+        self._receiver.widen(window_bytes)
+        return [self._acknowledge()] if self._state is State.CONNECTED else []
 
     def destroy(self, now: float) -> list[Output]:
         """Close at once, whatever is under way."""

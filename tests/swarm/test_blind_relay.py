@@ -31,7 +31,7 @@ from swarm.io.hyperdht import HyperDht, open_hyperdht
 from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.peer_server import PeerServer
 from swarm.io.relay_client import open_meeting
-from swarm.io.relay_server import BlindRelay
+from swarm.io.relay_server import MAX_MESSAGE_BYTES, BlindRelay
 from swarm.io.tasks import open_background_nursery
 from swarm.io.udp import open_udx_endpoint
 from swarm.relay_budget import RelayBudget
@@ -166,7 +166,8 @@ async def open_relay(max_bytes: int = 1000) -> AsyncIterator[tuple[HyperDht, Bli
         open_background_nursery() as nursery,
     ):
         relay = BlindRelay(max_bytes)
-        server: PeerServer = await nursery.start(partial(hyperdht.serve, RELAY, relay.handle))
+        serve = partial(hyperdht.serve, max_message_bytes=MAX_MESSAGE_BYTES)
+        server: PeerServer = await nursery.start(serve, RELAY, relay.handle)
         await server.wait_announced()
         yield hyperdht, relay
 
@@ -227,6 +228,19 @@ async def test_a_relay_counts_who_is_connected_and_asks_for_nothing(
                 assert not relay.lets_in(another.public_key)
             while not relay.lets_in(another.public_key):
                 await trio.lowlevel.checkpoint()
+
+
+async def test_a_relay_keeps_little_of_what_it_is_told() -> None:
+    """A hundred clients of one host had it keep 25 MB each, for a minute at a time."""
+    own = KeyPair.from_seed(bytes([2]) * 32)
+    with trio.fail_after(30):
+        async with (
+            open_relay() as (hyperdht, _),
+            hyperdht.connect(RELAY.public_key, own) as connection,
+        ):
+            await connection.send([bytes(MAX_MESSAGE_BYTES + 1)])
+            with pytest.raises((trio.BrokenResourceError, trio.EndOfChannel)):
+                await connection.receive()
 
 
 @asynccontextmanager

@@ -42,10 +42,12 @@ from swarm.io.peer_server import (
     MAX_MEETINGS,
     MAX_ROUNDS,
     NUDGE_SECONDS,
+    PeerHandler,
     PeerServer,
 )
 from swarm.io.tasks import open_background_nursery
 from swarm.udx.packet import DATA, DESTROY, encode_packet
+from swarm.udx.receiver import NEWCOMER_WINDOW_BYTES
 
 LOOPBACK = "127.0.0.1"
 SERVER = KeyPair.from_seed(b"\x01" * 32)
@@ -82,9 +84,9 @@ async def echo(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def served(node: HyperDht) -> AsyncIterator[PeerServer]:
+async def served(node: HyperDht, handler: PeerHandler = echo) -> AsyncIterator[PeerServer]:
     async with open_background_nursery() as nursery:
-        server: PeerServer = await nursery.start(partial(node.serve, SERVER, echo))
+        server: PeerServer = await nursery.start(partial(node.serve, SERVER, handler))
         await server.wait_announced()
         yield server
 
@@ -246,6 +248,36 @@ async def test_clients_that_knock_with_fresh_keys_and_do_not_come() -> None:
         await knock(network)
         await wait_full()
         await assert_serves(network)
+
+
+async def test_little_is_kept_of_a_client_that_has_not_come_yet() -> None:
+    """Whoever knows the server's key gets a stream, and may send to it in any order."""
+    async with open_network(is_open=True) as network, served(network.host):
+        introduced = await knock(network)
+        host = network.host
+        with socket.socket(type=socket.SOCK_DGRAM) as stranger:
+            for seq in range(1, 1 + 8 * NEWCOMER_WINDOW_BYTES // 1400):
+                packet = encode_packet(DATA, introduced.stream.id, 0, seq, 0, bytes(1400))
+                stranger.sendto(packet, host.address)
+                before = host.socket_statistics().datagrams_received
+                while host.socket_statistics().datagrams_received == before:
+                    await trio.lowlevel.checkpoint()
+        assert 0 < host.socket_statistics().buffered_bytes < 4 * NEWCOMER_WINDOW_BYTES
+        await assert_serves(network)
+
+
+async def test_much_is_kept_of_a_client_that_has_come() -> None:
+    async def read_nothing(_: Connection) -> None:
+        await trio.sleep_forever()
+
+    async with (
+        open_network(is_open=True) as network,
+        served(network.host, read_nothing),
+        network.guest.connect(SERVER.public_key, CALLER) as connection,
+    ):
+        await connection.send([bytes(2**20)])
+        while network.host.socket_statistics().buffered_bytes < 2**20:
+            await trio.lowlevel.checkpoint()
 
 
 async def test_others_have_their_turn_between_clients_that_come_at_once() -> None:
