@@ -121,6 +121,11 @@ class SecretStream:
         """When `advance` wants to be called: to give up the handshake, or to keep alive."""
         return None if self._state is _State.FAILED else self._deadline
 
+    @property
+    def partial_bytes(self) -> int:
+        """Of a message that has not come whole."""
+        return self._decoder.buffered_bytes
+
     def start(self) -> list[Output]:
         """The initiator's first message; nothing from a responder."""
         if not self.is_initiator:

@@ -14,6 +14,7 @@ from hypercore.crypto import KeyPair
 from swarm.errors import HandshakeFailed, MalformedPacket
 from swarm.io.tasks import open_background_nursery
 from swarm.io.tcp import is_stuck
+from swarm.io.udx_transport import UdxTransport
 from swarm.noise.handshake import HandshakeResult
 from swarm.reach import Reach, Route
 from swarm.secret_stream import (
@@ -113,6 +114,12 @@ class Connection:
     def is_stuck(self) -> bool:
         """Whether what was sent does not arrive; known only over TCP, on Linux."""
         return is_stuck(self._stream)
+
+    @property
+    def partial_bytes(self) -> int:
+        """Of a message that has not come whole; over UDX also what waits, or came out of order."""
+        buffered = self._stream.buffered_bytes if isinstance(self._stream, UdxTransport) else 0
+        return self._machine.partial_bytes + buffered
 
     @property
     def link(self) -> Link:

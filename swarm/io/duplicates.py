@@ -40,6 +40,11 @@ class Session:
         self.scope = trio.CancelScope()
         self.done = trio.Event()
 
+    @property
+    def host(self) -> str:
+        """Where its first hop is."""
+        return self.connection.remote_address.rpartition(":")[0]
+
     def look(self) -> bool | None:
         """Whether it is stuck; None when nothing was sent of late, and it was not stuck."""
         sent = self.connection.statistics().bytes_sent

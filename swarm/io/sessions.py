@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
@@ -23,7 +24,11 @@ Firewall = Callable[[bytes], bool]
 """Whether a remote public key may connect."""
 
 LOOK_SECONDS = 1.0
-"""How often we look whether connections carry what is sent on them."""
+"""How often we look whether connections carry what is sent on them, and what they hold."""
+
+MAX_PARTIAL_BYTES = 2**29
+"""Of messages that have not come whole, on all connections. One alone may have a message of 16 MiB,
+and over UDX as much that came out of order, for as long as it likes."""
 
 _HANDOVER_SECONDS = 5.0  # for the handler of a replaced connection to clean up
 
@@ -141,23 +146,44 @@ class Sessions:
     async def run(self) -> None:
         """Send what `probe` asks for, and look for what is stuck; runs until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._look_for_stuck)
+            nursery.start_soon(self._look_after)
             while True:
                 await self._probing.wait()
                 for session in self._sessions.values():
                     nursery.start_soon(_show_life, session.connection)
 
-    async def _look_for_stuck(self) -> None:
-        """Tell the book of connections on which nothing gets through; one look for all of them."""
+    async def _look_after(self) -> None:
+        """One look for all connections."""
         while True:
             await trio.sleep(LOOK_SECONDS)
-            for key, session in self._sessions.items():
-                match session.look():
-                    case True:
-                        self._book.connection_doubted(key, trio.current_time())
-                        self._changes.note()
-                    case False:
-                        self._book.connection_trusted(key)
+            self._look_for_stuck()
+            self._end_hoarders()
+
+    def _look_for_stuck(self) -> None:
+        """Tell the book of connections on which nothing gets through."""
+        for key, session in self._sessions.items():
+            match session.look():
+                case True:
+                    self._book.connection_doubted(key, trio.current_time())
+                    self._changes.note()
+                case False:
+                    self._book.connection_trusted(key)
+
+    def _end_hoarders(self) -> None:
+        """If too much has come that is no message yet, end what has most of it."""
+        held = {
+            session: session.connection.partial_bytes
+            for session in self._sessions.values()
+            if not session.scope.cancel_called
+        }
+        excess = sum(held.values()) - MAX_PARTIAL_BYTES
+        while excess > 0:
+            hoarder = _find_hoarder(held)
+            excess -= held.pop(hoarder)
+            self.counters.refused += 1
+            hoarder.scope.cancel()
+            address = hoarder.connection.remote_address
+            _log.warning("messages that do not come whole: %s is sent away", address)
 
     async def admit(self, connection: Connection, source: Source) -> None:
         """Let a proven connection in, if it is welcome and the one to keep; serve it to its end."""
@@ -215,6 +241,14 @@ class Sessions:
                     self._book.connection_closed(key, now, says_nothing=says_nothing)
             session.done.set()
             self._changes.note()
+
+
+def _find_hoarder(held: Mapping[Session, int]) -> Session:
+    """The one that holds most, of the host whose connections together hold most."""
+    of_host: Counter[str] = Counter()
+    for session, size in held.items():
+        of_host[session.host] += size
+    return max(held, key=lambda session: (of_host[session.host], held[session]))
 
 
 async def _show_life(connection: Connection) -> None:

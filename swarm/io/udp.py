@@ -100,7 +100,7 @@ class UdxEndpoint:
             packets_unknown=self._unknown,
             others_dropped=self._others_dropped,
             outbox_bytes=self._outbox.waiting_bytes,
-            buffered_bytes=sum(stream.machine.buffered_bytes for stream in streams),
+            buffered_bytes=sum(stream.buffered_bytes for stream in streams),
         )
 
     def open_stream(

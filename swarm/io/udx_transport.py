@@ -101,6 +101,11 @@ class UdxTransport(trio.abc.HalfCloseableStream):
         """The largest message that may be sent now."""
         return self._machine.max_message_bytes
 
+    @property
+    def buffered_bytes(self) -> int:
+        """What has arrived and nobody has read, with what each piece of it costs."""
+        return self._machine.buffered_bytes
+
     def statistics(self) -> UdxStatistics:
         return self._machine.statistics()
 

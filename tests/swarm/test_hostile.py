@@ -21,9 +21,10 @@ from swarm import (
     open_connection,
     open_mux,
 )
-from swarm.frames import encode_frame
+from swarm.frames import MAX_FRAME_BYTES, PREFIX_BYTES, encode_frame
 from swarm.io.entrance import MAX_UNPROVEN_CONNECTIONS
 from swarm.io.mux import MAX_OUTBOX_BYTES
+from swarm.io.sessions import LOOK_SECONDS
 from swarm.mux import Message, encode_frames
 from swarm.secret_stream import HANDSHAKE_SECONDS, Output, SecretStream, Transmit
 from tests.support.stream_pair import INITIATOR, RESPONDER, open_connection_pair
@@ -181,6 +182,35 @@ async def test_second_connections_of_one_key_do_not_pile_up() -> None:
             await check_first()
             assert party.opened == 2
             nursery.cancel_scope.cancel()
+
+
+async def test_messages_that_never_come_whole_take_only_so_much(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty strangers of one host had a node keep 16 MiB each, for as long as they liked."""
+    autojump_clock.autojump_threshold = REAL_SECONDS
+    monkeypatch.setattr("swarm.io.sessions.MAX_PARTIAL_BYTES", 2**20)
+    announced = MAX_FRAME_BYTES.to_bytes(PREFIX_BYTES, "little")
+    async with (
+        open_party(LARGE, serve_echo) as party,
+        open_honest(party.port, SMALL) as check,
+        open_peer(party.port, THIRD) as modest,
+        open_peer(party.port, EVE) as eve,
+    ):
+        await modest.stream.send_all(announced + bytes(2**19))
+        await trio.sleep(2 * LOOK_SECONDS)
+        await party.wait(lambda: len(party.open) == 3)
+        with contextlib.suppress(trio.BrokenResourceError):
+            await eve.stream.send_all(announced + bytes(2**20))
+        with (
+            trio.fail_after(10),
+            contextlib.suppress(trio.EndOfChannel, trio.BrokenResourceError),
+        ):
+            while True:
+                await eve.receive()
+        await party.wait(lambda: len(party.open) == 2)
+        await check()
+        assert party.swarm.statistics().refused == 1
 
 
 async def test_a_peer_that_stops_reading_bulk_and_control() -> None:
