@@ -33,7 +33,12 @@ _RESOLVE_MS = 2000
 _RESOLVE_AGAIN_SECONDS = 5.0  # after a name did not answer: its owner announces it rarely
 _CLOSE_SECONDS = 3.0
 _MAX_ADDRESSES = 8  # of one neighbor
-_THREADS = 4
+_THREADS = 4  # that ask for records
+_OWN_THREADS = 2  # for what we have to say; who asks in vain keeps a thread for seconds
+
+MAX_NAMES = 2**14
+"""That one instance of zeroconf is told of: it keeps something of each, until the end that its
+record claims. With more, all is forgotten, and we look again in half a minute."""
 
 T = TypeVar("T")
 
@@ -60,7 +65,10 @@ class Mdns:
         self._resolving: dict[str, trio.CancelScope] = {}
         self._news: dict[str, Neighbor] = {}
         self._news_changed = Wakeup()
-        self._limiter = trio.CapacityLimiter(_THREADS)
+        self._told = 0
+        self._flooded = trio.Event()
+        self._limiter = trio.CapacityLimiter(_OWN_THREADS)
+        self._asking = trio.CapacityLimiter(_THREADS)
 
     def announce(self, topics: Iterable[bytes]) -> None:
         """Announce exactly these topics from now on; none means not to be seen at all."""
@@ -97,7 +105,11 @@ class Mdns:
                 await trio.sleep(_WATCH_SECONDS)
 
     async def _run_instance(self, addresses: list[str]) -> None:
-        """Browse and announce until the interfaces change."""
+        """Browse and announce until the interfaces change.
+
+        Raises: OSError when the network announces too many names.
+        """
+        self._told, self._flooded = 0, trio.Event()
         create = partial(
             zeroconf.Zeroconf,
             interfaces=list(self._interfaces or ()) or zeroconf.InterfaceChoice.All,
@@ -113,8 +125,10 @@ class Mdns:
                 nursery.start_soon(self._announce, instance, addresses)
                 nursery.start_soon(self._resolve_names, instance)
                 # There is no event that tells of a new interface.
-                while await self._in_thread(_local_addresses) == addresses:  # noqa: ASYNC110
-                    await trio.sleep(_WATCH_SECONDS)
+                while await self._in_thread(_local_addresses) == addresses:
+                    with trio.move_on_after(_WATCH_SECONDS):
+                        await self._flooded.wait()
+                        raise OSError(f"more than {MAX_NAMES} names were announced")
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(_CLOSE_SECONDS):
                 # Says goodbye. Not through the limiter: calls given up may still hold it.
@@ -176,11 +190,15 @@ class Mdns:
 
     def _note(self, name: str, is_present: bool) -> None:
         """Remember a name to look at; called in the trio thread."""
+        self._told += 1
+        if self._told > MAX_NAMES:
+            self._flooded.set()
         if name in self._names or len(self._names) < MAX_NEIGHBORS:
             self._names[name] = is_present
             self._names_changed.set()
 
     async def _resolve_names(self, instance: zeroconf.Zeroconf) -> None:
+        self._resolving.clear()
         async with trio.open_nursery() as nursery:
             while True:
                 await self._names_changed.wait()
@@ -193,9 +211,23 @@ class Mdns:
                         earlier.cancel()
                     if not is_present:
                         self._tell(NeighborLeft(name.partition(".")[0]))
+                    elif self._resolve_at_once(instance, name):
+                        pass
                     elif len(self._resolving) < MAX_NEIGHBORS:
                         scope = self._resolving[name] = trio.CancelScope()
                         nursery.start_soon(self._resolve, instance, name, scope)
+
+    def _resolve_at_once(self, instance: zeroconf.Zeroconf, name: str) -> bool:
+        """Whether all that there is to know came with the name, as from a neighbor of ours.
+
+        Then it does not wait behind names of which nobody knows anything.
+        """
+        with contextlib.suppress(zeroconf.Error):
+            info = zeroconf.ServiceInfo(SERVICE_TYPE, name)
+            if info.load_from_cache(instance):
+                self._read(info)
+                return True
+        return False
 
     async def _resolve(
         self, instance: zeroconf.Zeroconf, name: str, scope: trio.CancelScope
@@ -204,28 +236,34 @@ class Mdns:
         ask = partial(instance.get_service_info, SERVICE_TYPE, name, _RESOLVE_MS)
         info: zeroconf.ServiceInfo | None = None
         with scope, contextlib.suppress(OSError, zeroconf.Error):
-            info = await self._in_thread(ask)
+            info = await self._in_thread(ask, self._asking)
             if info is None:
                 await trio.sleep(_RESOLVE_AGAIN_SECONDS)
-                info = await self._in_thread(ask)
+                info = await self._in_thread(ask, self._asking)
         if self._resolving.get(name) is not scope:
             return
         del self._resolving[name]
-        if info is None or not info.port:
-            return
-        announcement = Announcement.decode(info.properties)
-        if announcement is not None:
+        if info is not None:
+            self._read(info)
+
+    def _read(self, info: zeroconf.ServiceInfo) -> None:
+        """Tell of a neighbor, if it is one."""
+        port, announcement = info.port, Announcement.decode(info.properties)
+        if port and announcement is not None:
             hosts = info.parsed_addresses(zeroconf.IPVersion.V4Only)[:_MAX_ADDRESSES]
-            addresses = tuple((host, info.port) for host in hosts)
-            self._tell(NeighborSeen(name.partition(".")[0], addresses, announcement))
+            addresses = tuple((host, port) for host in hosts)
+            self._tell(NeighborSeen(info.name.partition(".")[0], addresses, announcement))
 
     def _tell(self, neighbor: Neighbor) -> None:
         if neighbor.name != self.name and len(self._news) < MAX_NEIGHBORS:
             self._news[neighbor.name] = neighbor
             self._news_changed.set()
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
+    async def _in_thread(
+        self, call: Callable[[], T], limiter: trio.CapacityLimiter | None = None
+    ) -> T:
+        limiter = limiter or self._limiter
+        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
 
 
 class _Listener(zeroconf.ServiceListener):

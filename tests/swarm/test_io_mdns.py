@@ -197,6 +197,41 @@ async def test_a_goodbye_right_behind_an_announcement_is_the_last_word(
             assert len(swarm.peers) == 3, "nobody but the markers"
 
 
+async def test_names_that_answer_nothing_keep_no_neighbor_waiting(
+    network: zeroconf.Zeroconf,
+) -> None:
+    """Two hundred of them, 8 KB in all, had a neighbor wait for a minute and a half."""
+    with trio.fail_after(30):
+        async with open_swarm(KEYS[0], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as swarm:
+            await swarm.join(OTHER)
+            await swarm.wait_announced()
+            for _ in range(200):
+                network.send(create_pointer(create_service(9)))
+            marker = create_service(free_port())
+            network.send(network.generate_service_broadcast(marker, None))
+            await wait_seen(swarm, marker)
+            await swarm.join(TOPIC)
+            await swarm.wait_announced()
+
+
+async def test_a_network_that_announces_too_much_is_forgotten_and_looked_at_again(
+    network: zeroconf.Zeroconf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swarm.io.mdns.MAX_NAMES", 100)
+    monkeypatch.setattr("swarm.io.mdns._WATCH_SECONDS", 0.1)
+    with trio.fail_after(60):
+        async with open_swarm(KEYS[0], hold, listen=(LOOPBACK, 0), interfaces=[LOOPBACK]) as swarm:
+            await swarm.join(OTHER)
+            await swarm.wait_announced()
+            for _ in range(200):
+                network.send(create_pointer(create_service(9)))
+            await until(lambda: "100 names" in swarm.statistics().lan_error, swarm)
+            await until(lambda: not swarm.statistics().lan_error, swarm)
+            marker = create_service(free_port())
+            network.send(network.generate_service_broadcast(marker, None))
+            await wait_seen(swarm, marker)
+
+
 @pytest.mark.slow
 async def test_a_name_that_did_not_answer_is_asked_once_more(network: zeroconf.Zeroconf) -> None:
     with trio.fail_after(30):
