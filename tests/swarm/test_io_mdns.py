@@ -197,6 +197,14 @@ async def test_a_goodbye_right_behind_an_announcement_is_the_last_word(
             assert len(swarm.peers) == 3, "nobody but the markers"
 
 
+@pytest.fixture
+def own_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Floods are not for the tests beside this one, which hear all of this machine."""
+    for module in ("swarm.io.mdns", __name__):
+        monkeypatch.setattr(f"{module}.SERVICE_TYPE", "_beemesh-test._tcp.local.")
+
+
+@pytest.mark.usefixtures("own_service")
 async def test_names_that_answer_nothing_keep_no_neighbor_waiting(
     network: zeroconf.Zeroconf,
 ) -> None:
@@ -214,6 +222,7 @@ async def test_names_that_answer_nothing_keep_no_neighbor_waiting(
             await swarm.wait_announced()
 
 
+@pytest.mark.usefixtures("own_service")
 async def test_a_network_that_announces_too_much_is_forgotten_and_looked_at_again(
     network: zeroconf.Zeroconf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
