@@ -295,10 +295,9 @@ class Intake:
         entry.header = header
         if is_deletion:
             entry.is_deleted = True
-            entry.logs = {key: entry.logs[key] for key in only_deletions(_counts(entry.logs))}
+            entry.keep_only(only_deletions(_counts(entry.logs)))
             entry.dependencies = dict.fromkeys(session_dependencies(entry.logs))
-        new_sessions = [key for key in verified.logs if key not in entry.logs]
-        entry.logs.update(verified.logs)
+        new_sessions = entry.extend(verified.logs)
         if is_first or is_deletion or new_sessions or header.is_group:
             if is_first or is_deletion:
                 entry.dependencies.update(dict.fromkeys(header_dependencies(header)))

@@ -301,7 +301,7 @@ class SyncEngine:
         if entry is None or entry.rehashing.get(session_id) != count:
             return out  # asked before the value was read again
         del entry.rehashing[session_id]
-        entry.logs[session_id].running = running
+        entry.rehash(session_id, running)
         self._state.values.resize(entry)
         self._state.resume(entry, out)
         self._intake.release_arrived(out)

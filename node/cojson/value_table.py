@@ -9,10 +9,11 @@ either) stays, whatever became of the client that wanted it.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from node.cojson.crypto import RunningHash
 from node.cojson.outputs import Output
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
@@ -33,8 +34,6 @@ _LARGE_HEADER_BYTES = 1024
 _DEPENDENCY_BYTES = 160
 _SESSION_BYTES = 520
 _HASH_BYTES = 2048
-_MAX_COUNTED = 32
-"""Of values with more sessions all are taken for hashed: counting would cost too much."""
 _SCAN = 16
 """Old entries in use that are passed over per call: they cannot be forgotten now."""
 
@@ -59,7 +58,9 @@ class ValueEntry:
     header: CoValueHeader | None = None
     dependencies: dict[RawCoId, None] = field(default_factory=dict)
     logs: dict[CoSessionId, SessionLog] = field(default_factory=dict)
-    """Accepted: verified, perhaps not durable yet."""
+    """Accepted: verified, perhaps not durable yet. Changed by the methods below."""
+    hashes: int = 0
+    """How many of these have a running hash: to count them with each edit would cost too much."""
     durable: KnownState = NOTHING
     """What may be acknowledged, announced and served."""
     waiting: deque[Callable[[list[Output]], None]] = field(default_factory=deque)
@@ -90,6 +91,25 @@ class ValueEntry:
             session_id: SessionLog(item.count, item.signature, item.bytes_since_checkpoint)
             for session_id, item in stored.sessions.items()
         }
+        self.hashes = 0
+
+    def extend(self, logs: Mapping[CoSessionId, SessionLog]) -> list[CoSessionId]:
+        """Take over verified logs, which are hashed; returns the sessions that are new."""
+        new = [session_id for session_id in logs if session_id not in self.logs]
+        self.logs.update(logs)
+        self.hashes += len(new)
+        return new
+
+    def rehash(self, session_id: CoSessionId, running: RunningHash) -> None:
+        """The running hash of a session has been made again."""
+        log = self.logs[session_id]
+        self.hashes += log.running is None
+        log.running = running
+
+    def keep_only(self, session_ids: Iterable[CoSessionId]) -> None:
+        """Let go of all other sessions."""
+        self.logs = {key: self.logs[key] for key in session_ids}
+        self.hashes = sum([log.running is not None for log in self.logs.values()])
 
     @property
     def is_busy(self) -> bool:
@@ -119,10 +139,7 @@ class ValueEntry:
     @property
     def size(self) -> int:
         """The bytes it takes at most, as tracemalloc says."""
-        hashed = count = len(self.logs)
-        if count <= _MAX_COUNTED:
-            hashed = sum([log.running is not None for log in self.logs.values()])
-        size = _ENTRY_BYTES + _SESSION_BYTES * count + _HASH_BYTES * hashed
+        size = _ENTRY_BYTES + _SESSION_BYTES * len(self.logs) + _HASH_BYTES * self.hashes
         size += _DEPENDENCY_BYTES * len(self.dependencies)
         if self.header is not None:
             length = len(self.header.canonical)

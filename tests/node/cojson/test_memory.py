@@ -95,6 +95,26 @@ def test_state_stays_in_its_budget_through_large_reconcile_batches() -> None:
         assert shell.engine.state_bytes <= 100_000
 
 
+def test_a_value_of_many_sessions_is_read_once_for_all_that_repeat_it() -> None:
+    """It was taken for five times as large as it is: each message had all of it read anew."""
+    header, count = HEADERS[0], 300
+    shell = EngineShell()
+    shell.client("a")
+    for number in range(count):
+        shell.say("a", ANN.content(header, edits(1), session=f"{number}", as_agent=True))
+        shell.commit()
+    again = EngineShell(shell.disk, memory_bytes=count * 1000)
+    again.client("a")
+    for number in range(5):
+        again.say("a", ANN.content(header, edits(1), session=f"{number}", as_agent=True))
+    assert again.loads == 1
+    longer = ANN.content(header, edits(2), after=1, session="7", as_agent=True)
+    again.say("a", longer)
+    again.commit()
+    again.say("a", longer)
+    assert (again.loads, again.rehashes) == (1, 1)
+
+
 @pytest.mark.parametrize("by_age", [True, False])
 def test_values_leave_memory_also_when_their_client_failed_amid_a_read(by_age: bool) -> None:
     shell = EngineShell(memory_bytes=2**26 if by_age else 50_000)
