@@ -17,7 +17,7 @@ from hypercore.errors import InvalidManifest, NotWritable
 from hypercore.flat_tree import growth
 from hypercore.log import EMPTY_HEAD, Head, append
 from hypercore.manifest import DEFAULT_NAMESPACE, Manifest, Prologue, Signer
-from hypercore.merkle import encode_node
+from hypercore.merkle import decode_node, encode_node
 from hypercore.proof import Proof, UpgradeRequest, verify_proof
 from hypercore.verifier import PartialSignature, Verifier
 from tests.support.trees import VERIFIER
@@ -188,6 +188,24 @@ def test_patches_lead_to_the_longer_log_that_was_signed(version: int, length: in
     )
 
 
+@pytest.mark.parametrize(("length", "longer"), [(5, 9), (8, 9), (1, 40), (7, 8)])
+def test_version_0_says_where_a_patch_ends_and_which_nodes_it_takes(
+    length: int, longer: int
+) -> None:
+    """Nobody looks at it, but this is what the original writes."""
+    verifier = multi_signer(0, 2, allow_patch=True)
+    parts = [part(verifier, 2, length), part(verifier, 1, length, longer)]
+    reader = Reader(verifier.assemble(parts))
+    assert [reader.uint() for _ in range(3)] == [2, 0, 2], "two parts; no patch; signer"
+    assert reader.fixed64() == parts[0].signature
+    assert [reader.uint(), reader.uint()] == [1, 1], "a patch; signer"
+    assert reader.fixed64() == parts[1].signature
+    assert [reader.uint(), reader.uint()] == [longer, longer - length]
+    assert reader.array(Reader.uint) == list(range(len(parts[1].nodes)))
+    assert reader.array(decode_node) == list(parts[1].nodes)
+    assert not reader.remaining
+
+
 def test_all_parts_share_the_nodes_of_a_patch() -> None:
     verifier = multi_signer(1, 2, allow_patch=True)
     parts = [part(verifier, 0, 5, 9), part(verifier, 2, 5, 9)]
@@ -296,6 +314,14 @@ def test_any_bytes_are_a_manifest_or_a_decode_error(version: bytes, data: bytes)
     except DecodeError:
         return
     assert decode(manifest.encode()) == manifest
+
+
+def test_what_linked_cores_and_user_data_need_is_chosen() -> None:
+    given = [{}, {"linked": [HASH]}, {"user_data": b""}, {"linked": [HASH], "user_data": b"x"}]
+    made = [Manifest.multi_signer(SIGNERS[:2], **options) for options in given]  # type: ignore[arg-type]
+    assert [manifest.version for manifest in made] == [1, 2, 2, 2]
+    assert not any(manifest.allow_patch for manifest in made)
+    assert [manifest.linked for manifest in made] == [None, (HASH,), None, (HASH,)]
 
 
 @pytest.mark.parametrize(
