@@ -40,7 +40,15 @@ MAX_URL_CHARACTERS = 2048
 MAX_UNANSWERED_PINGS = 64
 """Of a remote that does not take our answers, before nothing more is read of it."""
 
+MAX_IDLE_FRAMES = 1024
+"""In a row that bring no bytes: a peer sends none, and a proxy a ping now and then."""
+
+PIECE_BYTES = 2**12
+"""What is parsed at once: a frame has 2.5 µs, and may have 6 bytes. Others go on in between."""
+
 CLOSE_SECONDS = 1.0
+
+_MANY_FRAMES = 64  # of one piece, after which others have their turn
 
 _silent = logging.getLogger("beemesh.websockets")
 _silent.setLevel(logging.ERROR)
@@ -85,6 +93,7 @@ class WebSocketStream(trio.abc.Stream):
         self._write_lock = trio.Lock()
         self._sole_sender = SoleSender()
         self._unanswered_pings = 0
+        self._idle_frames = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Raises: trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError.
@@ -163,25 +172,16 @@ class WebSocketStream(trio.abc.Stream):
 
     async def _read(self) -> None:
         """Take what one read brings; answers to pings leave at once, or with what is being sent."""
-        data = await self._stream.receive_some(RECEIVE_BYTES)
-        if data:
-            self._protocol.receive_data(bytes(data))
-        else:
+        data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        if not data:
             self._protocol.receive_eof()
             self._has_ended = True
-        for event in self._protocol.events_received():
-            match event:
-                case Request() if isinstance(self._protocol, ServerProtocol):
-                    if not self._protocol.eof_sent:  # else it was not HTTP to begin with
-                        self._protocol.send_response(self._protocol.accept(event))
-                case Frame(opcode=Opcode.BINARY | Opcode.CONT):
-                    self._received += event.data
-                case Frame(opcode=Opcode.TEXT | Opcode.CLOSE):
-                    self._has_ended = True  # a peer sends no text
-                case Frame(opcode=Opcode.PING):
-                    self._unanswered_pings += 1
-                case Frame() | Response():
-                    pass
+        for start in range(0, len(data), PIECE_BYTES):
+            self._protocol.receive_data(data[start : start + PIECE_BYTES])
+            if self._take_events() > _MANY_FRAMES:
+                await trio.lowlevel.cancel_shielded_checkpoint()  # the rest would be lost
+            if self._has_ended:
+                break
         if self._protocol.close_expected():
             self._has_ended = True
         if not self._write_lock.locked() or self._unanswered_pings > MAX_UNANSWERED_PINGS:
@@ -189,6 +189,28 @@ class WebSocketStream(trio.abc.Stream):
                 await self._flush()
             except trio.BrokenResourceError:  # it did not wait for our goodbye
                 self._has_ended = True
+
+    def _take_events(self) -> int:
+        """Take what was parsed; return how many frames that were."""
+        events = self._protocol.events_received()
+        for event in events:
+            self._idle_frames += 1
+            match event:
+                case Request() if isinstance(self._protocol, ServerProtocol):
+                    if not self._protocol.eof_sent:  # else it was not HTTP to begin with
+                        self._protocol.send_response(self._protocol.accept(event))
+                case Frame(opcode=Opcode.BINARY | Opcode.CONT):
+                    self._received += event.data
+                    if event.data:
+                        self._idle_frames = 0
+                case Frame(opcode=Opcode.TEXT | Opcode.CLOSE):
+                    self._has_ended = True  # a peer sends no text
+                case Frame(opcode=Opcode.PING):
+                    self._unanswered_pings += 1
+                case Frame() | Response():
+                    pass
+        self._has_ended |= self._idle_frames > MAX_IDLE_FRAMES
+        return len(events)
 
     async def _flush(self) -> None:
         async with self._write_lock:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
 from swarm import Reach, Source
@@ -25,7 +26,10 @@ from swarm.errors import PeerUnreachable
 from swarm.io.websocket import (
     FRAME_BYTES,
     MAX_FRAME_BYTES,
+    MAX_IDLE_FRAMES,
     MAX_UNANSWERED_PINGS,
+    PIECE_BYTES,
+    RECEIVE_BYTES,
     WebSocketAddress,
     WebSocketStream,
     accept_websocket,
@@ -53,6 +57,26 @@ async def open_pair() -> AsyncIterator[tuple[WebSocketStream, WebSocketStream]]:
             nursery.start_soon(client.shake_hands)
         yield client, servers[0]
         await trio.aclose_forcefully(client)
+        await trio.aclose_forcefully(servers[0])
+
+
+@asynccontextmanager
+async def open_raw() -> AsyncIterator[tuple[trio.abc.Stream, WebSocketStream]]:
+    """A client that writes its frames itself, and the server."""
+    near, far = trio.testing.memory_stream_pair()
+    client = ClientProtocol(parse_uri("ws://example.org/"))
+    servers: list[WebSocketStream] = []
+
+    async def accept() -> None:
+        servers.append(await accept_websocket(far))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept)
+            client.send_request(client.connect())
+            await near.send_all(b"".join(client.data_to_send()))
+            await near.receive_some()
+        yield near, servers[0]
         await trio.aclose_forcefully(servers[0])
 
 
@@ -306,3 +330,37 @@ async def test_who_pings_and_takes_no_answer_is_read_no_further() -> None:
             client.send_binary(b"words")
             await near.send_all(b"".join(client.data_to_send()))
         await trio.aclose_forcefully(servers[0])
+
+
+@pytest.mark.parametrize("opcode", [Opcode.BINARY, Opcode.CONT, Opcode.PONG, Opcode.PING])
+async def test_frames_that_bring_nothing_end_it(opcode: Opcode) -> None:
+    """Forty strangers with empty frames had a node stand still for 0.9 s, again and again."""
+    frame = Frame(opcode, b"").serialize(mask=True)
+    async with open_raw() as (near, server), trio.open_nursery() as nursery:
+        if opcode is Opcode.CONT:
+            await near.send_all(Frame(Opcode.BINARY, b"x", fin=False).serialize(mask=True))
+            assert await server.receive_some() == b"x"
+            frame = Frame(opcode, b"", fin=False).serialize(mask=True)
+        nursery.start_soon(near.send_all, 100 * MAX_IDLE_FRAMES * frame)
+        assert await server.receive_some() == b""
+        nursery.cancel_scope.cancel()
+
+
+async def test_others_have_their_turn_between_tiny_frames() -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    frame = Frame(Opcode.BINARY, b"x").serialize(mask=True)
+    count = RECEIVE_BYTES // len(frame)
+    async with open_raw() as (near, server), trio.open_nursery() as nursery:
+        await near.send_all(count * frame)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(take_turns)
+        assert await server.receive_some() == count * b"x"
+        assert turns >= RECEIVE_BYTES // PIECE_BYTES - 1
+        nursery.cancel_scope.cancel()
