@@ -31,6 +31,12 @@ from swarm.stream_cipher import MAX_MESSAGE_BYTES
 RECEIVE_BYTES = 2**18
 """What one read asks for at most: all of it is decrypted in one go."""
 
+FIRST_RECEIVE_BYTES = 2**14
+"""What the first read asks for, and after each that was full the next one for twice as much."""
+
+MANY_MESSAGES = 512
+"""In what one read brings: the next asks for what so many of them take up. They may have 20 bytes,
+and each takes some 5 µs until it is handled: others would have to wait."""
 
 SILENCE_SECONDS = 7.0
 """A remote that keeps its connection alive, every 5 s, and is not heard for longer has lost its
@@ -79,6 +85,7 @@ class Connection:
         self._bytes_received = 0
         self._bytes_sent = 0
         self._opened_at = self._last_received_at = trio.current_time()
+        self._receive_bytes = FIRST_RECEIVE_BYTES
         self._reading_since = math.inf
         self._patience = math.inf
         self._is_welcome = False
@@ -190,7 +197,7 @@ class Connection:
         """Feed one read to the machine."""
         self._reading_since = trio.current_time()
         try:
-            data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+            data = bytes(await self._stream.receive_some(self._receive_bytes))
         finally:
             self._reading_since = math.inf
         if not data:
@@ -200,11 +207,20 @@ class Connection:
         self._bytes_received += len(data)
         gap, self._last_received_at = now - self._last_received_at, now
         keep_alives = self._machine.keep_alives_received
+        messages = self._machine.messages_received
         outputs = self._machine.receive(data, now)
+        self._adapt(len(data), self._machine.messages_received - messages)
         if self._machine.keep_alives_received > keep_alives:
             # Some speak less often than we do: patience is measured by their own pauses.
             self._patience = max(SILENCE_SECONDS, 1.5 * gap)
         await self._carry_out(outputs)
+
+    def _adapt(self, size: int, count: int) -> None:
+        """Ask for more next time, or for less when so many bytes brought many messages."""
+        if count > MANY_MESSAGES:
+            self._receive_bytes = max(1, size * MANY_MESSAGES // count)
+        elif size >= self._receive_bytes:
+            self._receive_bytes = min(2 * self._receive_bytes, RECEIVE_BYTES)
 
     def _silent_at(self) -> float:
         """When a remote that was not heard by then is gone; never while nobody reads."""

@@ -9,7 +9,7 @@ import trio.testing
 
 from swarm import Connection, HandshakeFailed, MalformedPacket, open_connection
 from swarm.frames import encode_frame
-from swarm.io.connection import SILENCE_SECONDS
+from swarm.io.connection import MANY_MESSAGES, RECEIVE_BYTES, SILENCE_SECONDS
 from swarm.io.tasks import open_background_nursery
 from swarm.secret_stream import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS, SecretStream, Transmit
 from tests.support.stream_pair import INITIATOR, RESPONDER, open_connection_pair
@@ -134,6 +134,21 @@ async def test_a_receiver_that_is_cancelled_loses_nothing() -> None:
         with trio.move_on_after(0):
             await right.receive()
         assert await right.receive() == [b"kept"]
+
+
+async def test_tiny_messages_are_read_in_small_pieces_and_large_ones_in_large_ones() -> None:
+    """Forty strangers with tiny ones had everybody else wait for two seconds."""
+    async with open_connection_pair() as (left, right):
+        await left.send([b"x"] * 50_000)
+        counts: list[int] = []
+        while sum(counts) < 50_000:
+            counts.append(len(await right.receive()))
+        assert max(counts) <= 2 * MANY_MESSAGES + 1  # which had begun in the read before
+        await left.send([bytes(2**12)] * 1024)
+        sizes: list[int] = []
+        while sum(sizes) < 2**22:
+            sizes.append(sum(map(len, await right.receive())))
+        assert max(sizes) > RECEIVE_BYTES - 2**13
 
 
 async def test_a_silent_stranger_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
