@@ -22,6 +22,7 @@ Source: blind-relay 1.6.1 index.js.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -35,6 +36,8 @@ MAX_WAITING = 1024
 """Ends that wait for the other end."""
 
 MAX_WAITING_PER_SESSION = 8
+MAX_WAITING_PER_HOST = 128
+"""One that everybody else is to have room beside; it may have any number of sessions."""
 
 S = TypeVar("S")
 
@@ -96,12 +99,17 @@ class Refused:
 
 
 class Pairings(Generic[S]):
-    """The tokens with which a relay's sessions wait, whatever the shell has for sessions."""
+    """The tokens with which a relay's sessions wait, whatever the shell has for sessions.
 
-    def __init__(self) -> None:
+    `host_of` says where a session comes from.
+    """
+
+    def __init__(self, host_of: Callable[[S], str]) -> None:
         self.refused = 0
+        self._host_of = host_of
         self._waiting: dict[bytes, tuple[S, Pair]] = {}
         self._per_session: Counter[S] = Counter()
+        self._per_host: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -113,12 +121,14 @@ class Pairings(Generic[S]):
             is_too_many = (
                 len(self._waiting) >= MAX_WAITING
                 or self._per_session[session] >= MAX_WAITING_PER_SESSION
+                or self._per_host[self._host_of(session)] >= MAX_WAITING_PER_HOST
             )
             if is_too_many:
                 self.refused += 1
                 return Refused()
             self._waiting[pair.token] = (session, pair)
             self._per_session[session] += 1
+            self._per_host[self._host_of(session)] += 1
             return None
         other, other_pair = first
         if other_pair.is_initiator == pair.is_initiator:
@@ -149,3 +159,7 @@ class Pairings(Generic[S]):
         self._per_session[session] -= 1
         if not self._per_session[session]:
             del self._per_session[session]
+        host = self._host_of(session)
+        self._per_host[host] -= 1
+        if not self._per_host[host]:
+            del self._per_host[host]

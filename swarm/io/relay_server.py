@@ -115,7 +115,7 @@ class BlindRelay:
         Then they end, until `refill`.
         """
         self._budget = RelayBudget(max_bytes)
-        self._pairings: Pairings[_Session] = Pairings()
+        self._pairings: Pairings[_Session] = Pairings(lambda session: session.host)
         self._sessions: set[_Session] = set()
         self._connections = 0
         self._per_host: Counter[str] = Counter()

@@ -15,6 +15,7 @@ from hypercore.crypto import KeyPair
 from hypercore.encoding import DecodeError
 from swarm.blind_relay import (
     MAX_WAITING,
+    MAX_WAITING_PER_HOST,
     MAX_WAITING_PER_SESSION,
     PAIR,
     PROTOCOL,
@@ -72,7 +73,7 @@ def test_any_bytes_are_a_message_or_not(data: bytes) -> None:
 
 @pytest.mark.parametrize("is_first_initiator", [True, False])
 def test_two_with_one_token_are_matched(is_first_initiator: bool) -> None:
-    pairings: Pairings[str] = Pairings()
+    pairings: Pairings[str] = Pairings(str)
     first, second = Pair(is_first_initiator, TOKEN, 1), Pair(not is_first_initiator, TOKEN, 2)
     assert pairings.pair("a", first) is None
     assert pairings.pair("c", Pair(not is_first_initiator, OTHER, 3)) is None
@@ -85,7 +86,7 @@ def test_two_with_one_token_are_matched(is_first_initiator: bool) -> None:
 
 
 def test_who_leaves_or_changes_its_mind_waits_no_more() -> None:
-    pairings: Pairings[str] = Pairings()
+    pairings: Pairings[str] = Pairings(str)
     pairings.pair("a", Pair(True, TOKEN, 1))
     pairings.unpair("b", TOKEN)
     assert len(pairings) == 1, "somebody else's token"
@@ -100,13 +101,28 @@ def test_who_leaves_or_changes_its_mind_waits_no_more() -> None:
 
 
 def test_waiting_is_bounded() -> None:
-    pairings: Pairings[int] = Pairings()
+    pairings: Pairings[int] = Pairings(str)
     for index in range(MAX_WAITING_PER_SESSION + 1):
         pairings.pair(0, Pair(True, index.to_bytes(32, "big"), 1))
     assert (len(pairings), pairings.refused) == (MAX_WAITING_PER_SESSION, 1)
     for index in range(100, 100 + MAX_WAITING):
         pairings.pair(index, Pair(True, index.to_bytes(32, "big"), 1))
     assert len(pairings) == MAX_WAITING
+
+
+def test_a_host_that_waits_with_many_sessions_leaves_room_for_others() -> None:
+    """Two hosts, with 96 connections each, had all of it."""
+    pairings: Pairings[int] = Pairings(lambda session: "many" if session < MAX_WAITING else "other")
+    for index in range(MAX_WAITING):
+        pairings.pair(index, Pair(True, index.to_bytes(32, "big"), 1))
+    assert (len(pairings), pairings.refused) == (
+        MAX_WAITING_PER_HOST,
+        MAX_WAITING - MAX_WAITING_PER_HOST,
+    )
+    assert pairings.pair(MAX_WAITING, Pair(True, TOKEN, 1)) is None
+    pairings.ended(0)
+    assert pairings.pair(1, Pair(True, OTHER, 1)) is None, "there is room for one more"
+    assert len(pairings) == MAX_WAITING_PER_HOST + 1
 
 
 def test_relays_end_when_the_bytes_they_share_are_used_up() -> None:
