@@ -50,7 +50,7 @@ class Commits:
             entry.durable = KnownState(True, reached)
         # What came together may depend on one another: only what is durable is offered.
         for co_id, (entry, counts, listeners) in changed.items():
-            self._offers.tell(entry, listeners, out)
+            self._offers.tell(entry, listeners, changed.keys(), out)
             out.append(Changed(co_id, counts))
         for co_id, delivery in settled:
             self._intake.settle(delivery, out)

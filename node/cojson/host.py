@@ -35,6 +35,7 @@ from node.cojson.outputs import (
     CheckFork,
     EndPeer,
     Find,
+    GoOn,
     JudgeGroup,
     LoadValue,
     Output,
@@ -370,7 +371,7 @@ class SyncHost:
                     self._clients.tell(output)
                 case Store():
                     self._committer.add(output)
-                case LoadValue() | Rehash() | ReadGroup() | JudgeGroup():
+                case LoadValue() | Rehash() | ReadGroup() | JudgeGroup() | GoOn():
                     self._reader.ask(output)
                 case CheckFork():
                     self.forks.suspect(output)

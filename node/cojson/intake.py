@@ -296,7 +296,6 @@ class Intake:
         if is_deletion:
             entry.is_deleted = True
             entry.keep_only(only_deletions(_counts(entry.logs)))
-            entry.dependencies = dict.fromkeys(session_dependencies(entry.logs))
         new_sessions = entry.extend(verified.logs)
         if is_first or is_deletion or new_sessions or header.is_group:
             if is_first or is_deletion:

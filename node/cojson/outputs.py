@@ -52,6 +52,11 @@ class LoadValue(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class GoOn:
+    """There is more to offer to clients: say `go_on` when others have had their turn."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rehash:
     """Hash the stored transactions of a session; then say `rehashed`."""
 
@@ -146,6 +151,7 @@ class EndPeer:
 Output = (
     Send
     | Serve
+    | GoOn
     | Store
     | LoadValue
     | Rehash

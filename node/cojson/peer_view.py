@@ -27,7 +27,7 @@ MAX_ASKED = 50_000
 MAX_CLIENT_BYTES = 1024 * 1024 * 1024
 """What is remembered of all clients together; beyond it the largest client is sent away."""
 
-_VIEW_BYTES = 660
+_VIEW_BYTES = 676
 _COUNTER_BYTES = 160
 
 
@@ -64,6 +64,9 @@ class ValueView:
     """Whether anything was said about this value on this connection."""
     offered_version: int = 0
     """The version of the value that was last offered with all it depends on."""
+    passed_of: object = None
+    """The order of dependencies of which the first `passed` need not be looked at again."""
+    passed: int = 0
     unsettled: int = 0
     """Contents of it that the client sent and that are on their way to the disk."""
     is_owed: bool = False

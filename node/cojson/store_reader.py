@@ -1,4 +1,4 @@
-"""[trio] Answers the engine's questions to the store.
+"""[trio] Answers the engine's questions to the store, and lets it go on with what takes long.
 
 They are answered in the order in which they were asked, but for those that take long: hashing a
 session anew and reading a group. Loads waited for a second behind one session of 200 MB.
@@ -20,7 +20,7 @@ import trio
 from node.cojson.client_link import READ_COST, SERVE_BYTES, TURN
 from node.cojson.crypto import RunningHash
 from node.cojson.group_reading import read_group
-from node.cojson.outputs import JudgeGroup, LoadValue, Output, ReadGroup, Rehash
+from node.cojson.outputs import GoOn, JudgeGroup, LoadValue, Output, ReadGroup, Rehash
 from node.cojson.recent import RecentContent
 from node.cojson.sync import SyncEngine
 from node.cojson.withholding import is_harmless, is_harmless_text
@@ -29,6 +29,7 @@ from node.covalue.known_state import NOTHING, KnownState, merge_counts
 from node.covalue.session_log import feed
 from node.covalue.store import CoValueStore, StoredValue
 from node.errors import CorruptStore
+from swarm.io.tasks import Wakeup
 
 Question = LoadValue | Rehash | ReadGroup | JudgeGroup
 
@@ -79,9 +80,12 @@ class StoreReader:
         self._long = _Lane()
         """What takes reading all transactions of a value: seconds, if it is large."""
         self._judging = _Lane()
+        self._going_on = Wakeup()
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: Question | GoOn) -> None:
         match question:
+            case GoOn():
+                self._going_on.set()
             case LoadValue():
                 self._short.put(question)
             case Rehash() | ReadGroup():
@@ -97,7 +101,15 @@ class StoreReader:
             for _ in range(LONG_READS):
                 tasks.start_soon(self._answer_all, self._long)
             tasks.start_soon(self._answer_all, self._judging)
+            tasks.start_soon(self._go_on)
             await self._answer_all(self._short)
+
+    async def _go_on(self) -> None:
+        """Some offers at a time: others have their turn in between."""
+        while True:
+            await self._going_on.wait()
+            self._answered(self._engine.go_on())
+            await trio.lowlevel.checkpoint()
 
     async def _answer_all(self, lane: _Lane) -> None:
         cost = 0

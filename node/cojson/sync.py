@@ -278,6 +278,13 @@ class SyncEngine:
         self._state.values.trim()
         return out
 
+    def go_on(self) -> list[Output]:
+        """The answer to `GoOn`."""
+        out: list[Output] = []
+        self._offers.go_on(out)
+        self._state.values.trim()
+        return out
+
     def load_failed(self, co_id: RawCoId) -> list[Output]:
         """What is stored of a value is damaged: refuse what waits for it, then forget it.
 

@@ -15,6 +15,7 @@ from enum import Enum, auto
 
 from node.cojson.crypto import RunningHash
 from node.cojson.outputs import Output
+from node.covalue.dependencies import session_dependencies
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, SessionCounts, sessions_hash
@@ -57,6 +58,8 @@ class ValueEntry:
     phase: Phase = Phase.LOADING
     header: CoValueHeader | None = None
     dependencies: dict[RawCoId, None] = field(default_factory=dict)
+    order: object = field(default_factory=object)
+    """A new object whenever these are not what they were and, after that, what came."""
     logs: dict[CoSessionId, SessionLog] = field(default_factory=dict)
     """Accepted: verified, perhaps not durable yet. Changed by the methods below."""
     hashes: int = 0
@@ -107,9 +110,11 @@ class ValueEntry:
         log.running = running
 
     def keep_only(self, session_ids: Iterable[CoSessionId]) -> None:
-        """Let go of all other sessions."""
+        """Let go of all other sessions, and of what they depend on."""
         self.logs = {key: self.logs[key] for key in session_ids}
         self.hashes = sum([log.running is not None for log in self.logs.values()])
+        self.dependencies = dict.fromkeys(session_dependencies(self.logs))
+        self.order = object()
 
     @property
     def is_busy(self) -> bool:

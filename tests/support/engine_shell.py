@@ -15,6 +15,7 @@ from node.cojson.outputs import (
     CheckFork,
     EndPeer,
     Find,
+    GoOn,
     JudgeGroup,
     LoadValue,
     Output,
@@ -141,6 +142,9 @@ class EngineShell:
         self.suspicions: list[CheckFork] = []
         self.loads = 0
         self.rehashes = 0
+        self.slices = 0
+        """How often offers were gone on with."""
+        self._is_to_go_on = False
         self.holds_reads = False
         self.cuts_sessions = False
         """Whether what is sent is cut into pieces of a session each; `take` ends with the first."""
@@ -206,6 +210,9 @@ class EngineShell:
             match output:
                 case Send() | Serve() | Refused() | EndPeer():
                     self._address_client(output)
+                case GoOn():
+                    self.slices += 1
+                    self._is_to_go_on = True
                 case Store():
                     self.stores.append(output)
                 case LoadValue() | Rehash() | ReadGroup() | JudgeGroup():
@@ -220,6 +227,9 @@ class EngineShell:
                     self.changes.append(output)
                 case _:
                     assert_never(output)
+        while self._is_to_go_on:
+            self._is_to_go_on = False
+            self.carry_out(self.engine.go_on())
         if not self.holds_reads and not self._is_answering:
             self.answer_reads()
 

@@ -24,7 +24,9 @@ def test_the_hash_of_what_is_durable_is_made_once_and_again_when_that_changes() 
 
 def test_running_hashes_are_counted_as_they_come_and_go() -> None:
     header = map_header("m")
-    stored = StoredValue(header, {SESSION: StoredSession(1, bytes(64), 0)}, frozenset())
+    stored = StoredValue(
+        header, {SESSION: StoredSession(1, bytes(64), 0)}, frozenset({ANN.account_id})
+    )
     entry = ValueEntry(header.id)
     entry.hold(stored)
     unhashed = entry.size
@@ -37,7 +39,9 @@ def test_running_hashes_are_counted_as_they_come_and_go() -> None:
     assert entry.size - unhashed == hashed
     assert entry.extend({other: SessionLog(1, running=RunningHash())}) == [other]
     assert entry.size - unhashed > 2 * hashed
+    order = entry.order
     entry.keep_only([other])
     assert entry.size - unhashed == hashed
+    assert entry.order is not order
     entry.hold(stored)
     assert entry.size == unhashed

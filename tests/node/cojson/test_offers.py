@@ -1,0 +1,137 @@
+"""What clients are offered costs what is new to them, and is looked at a little at a time.
+
+Eight clients that loaded a group of 4000 members, again and again, kept others waiting for half a
+second: each load looked at all members, and the first of each client in one go.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+
+from node.cojson.messages import Load
+from node.cojson.offers import WALK_STEPS
+from node.cojson.outputs import GoOn, Output, Serve
+from node.covalue.content import Content
+from node.covalue.ids import RawCoId
+from node.covalue.known_state import NOTHING
+from tests.support.authors import Author, edits, group_header, map_header, role
+from tests.support.engine_shell import Disk, EngineShell
+
+ANN, BOB = Author("ann"), Author("bob")
+PARENT = group_header(ANN.account_id, "parent")
+GROUP = group_header(ANN.account_id)
+OWN = map_header("m", GROUP.id)
+LOAD = Load(GROUP.id, NOTHING)
+MEMBERS = [Author(f"member {number}") for number in range(3 * WALK_STEPS)]
+FOUNDING = [
+    role(ANN.account_id, "admin", made_at=1),
+    role(f"parent_{PARENT.id}", "extend", made_at=2),
+    *(role(member.account_id, "reader", made_at=3) for member in MEMBERS),
+]
+
+
+@pytest.fixture(scope="module")
+def disk() -> Disk:
+    """With a large group, its members, its parent and a value in it."""
+    shell = EngineShell()
+    shell.client("ann")
+    shell.say("ann", *(member.account() for member in (ANN, *MEMBERS)))
+    shell.say("ann", ANN.content(PARENT, FOUNDING[:1]), ANN.content(GROUP, FOUNDING))
+    shell.say("ann", ANN.content(OWN, edits(1)))
+    shell.commit()
+    return shell.disk
+
+
+@pytest.fixture
+def shell(disk: Disk) -> EngineShell:
+    """With all of that in memory."""
+    shell = EngineShell(deepcopy(disk))
+    shell.load(shell.client("ann"), OWN.id)
+    return shell
+
+
+def offered(outputs: list[Output]) -> list[tuple[str, RawCoId]]:
+    return [(output.peer_id, output.co_id) for output in outputs if isinstance(output, Serve)]
+
+
+def ids(shell: EngineShell, name: str) -> list[RawCoId]:
+    return [message.co_id for message in shell.take(name) if isinstance(message, Content)]
+
+
+def test_clients_that_are_offered_a_large_group_take_turns(shell: EngineShell) -> None:
+    names = "bcd"
+    rounds: list[list[tuple[str, RawCoId]]] = []
+    for name in names:
+        outputs = shell.engine.receive(shell.client(name), LOAD)
+        rounds.append(offered(outputs))
+        assert outputs.count(GoOn()) == (name == "b")
+    while len(rounds) < 100:
+        outputs = shell.engine.go_on()
+        rounds.append(offered(outputs))
+        if GoOn() not in outputs:
+            break
+    assert all(len(served) <= WALK_STEPS for served in rounds)
+    assert [served[0][0] for served in rounds[:6]] == [*names, *names]
+    for name in names:
+        own = [co_id for served in rounds for peer_id, co_id in served if peer_id == name]
+        assert set(own) == {GROUP.id, PARENT.id, *(m.account_id for m in (ANN, *MEMBERS))}
+        assert own[-1] == GROUP.id
+
+
+def test_what_a_client_loads_beside_a_large_group_has_its_turn_after_it(
+    shell: EngineShell,
+) -> None:
+    outputs = shell.engine.receive_many(shell.client("b"), [LOAD, Load(OWN.id, NOTHING), LOAD])
+    while GoOn() in outputs:
+        outputs = [output for output in outputs if output != GoOn()] + shell.engine.go_on()
+    served = offered(outputs)
+    assert served[-2:] == [("b", GROUP.id), ("b", OWN.id)]
+    assert len(served) == len({co_id for _, co_id in served})
+
+
+def test_nothing_is_done_for_a_client_that_went_meanwhile(shell: EngineShell) -> None:
+    shell.engine.receive(shell.client("b"), LOAD)
+    shell.engine.receive(shell.client("c"), LOAD)
+    shell.leave("b")
+    served = offered(shell.engine.go_on()) + offered(shell.engine.go_on())
+    assert {peer_id for peer_id, _ in served} == {"c"}
+
+
+@pytest.mark.parametrize("are_members_first", [True, False])
+def test_whoever_loads_a_large_group_again_has_no_member_looked_at_again(
+    disk: Disk, are_members_first: bool
+) -> None:
+    """Seen by who is read: these members are not all in memory."""
+    shell = EngineShell(disk, memory_bytes=2**19)
+    shell.client("b")
+    if are_members_first:
+        shell.say("b", *(Load(member.account_id, NOTHING) for member in MEMBERS))
+    shell.say("b", LOAD)
+    assert len(shell.take("b")) == len(MEMBERS) + 3
+    shell.say("b", LOAD)
+    shell.take("b")
+    loads = shell.loads
+    assert loads >= len(MEMBERS)
+    for _ in range(3):
+        shell.say("b", LOAD)
+        assert ids(shell, "b") == [GROUP.id]
+    assert shell.loads <= loads + 3
+
+
+def test_a_new_member_is_offered_to_whoever_has_all_others(shell: EngineShell) -> None:
+    shell.load(shell.client("b"), GROUP.id)
+    hiring = [role(BOB.account_id, "writer", made_at=4)]
+    shell.say("ann", BOB.account(), ANN.content(GROUP, hiring, session="hiring", with_header=False))
+    shell.commit()
+    assert ids(shell, "b") == [BOB.account_id, GROUP.id]
+
+
+def test_what_a_parent_gets_comes_before_what_its_child_gets_with_it(shell: EngineShell) -> None:
+    shell.load(shell.client("b"), GROUP.id)
+    for group in (GROUP, PARENT):
+        edit = [role(ANN.account_id, "admin", made_at=5)]
+        shell.say("ann", ANN.content(group, edit, session="both", with_header=False))
+    shell.commit()
+    assert ids(shell, "b") == [PARENT.id, GROUP.id]
