@@ -72,3 +72,6 @@ class AnnouncedValues:
                     nursery.start_soon(carry_out, fetch)
                     await room.acquire()
                 room.release()
+                if self._open.is_giving_way:
+                    self._arrived.set()
+                    await trio.lowlevel.checkpoint()

@@ -28,6 +28,9 @@ MAX_MEMBER_SESSIONS = 200_000
 MAX_MEMBER_VALUES = 2 * MAX_FETCH_VALUES
 """Values fetched from one member at a time: one that is slow, or lies, keeps nobody waiting."""
 
+LOOKS = 512
+"""Values that wait for a slow member and are looked at in a turn: a millisecond or two."""
+
 
 def exceeds(announced: Sessions, held: Sessions | None) -> bool:
     """Whether anything is announced that is not held; a header alone counts, too."""
@@ -82,6 +85,9 @@ class Announcements:
         self._busy: Counter[bytes] = Counter()
         self._slow: Set[bytes] = frozenset()
         """Members from which is fetched what nobody else has."""
+        self._giving_way: dict[bytes, int] = {}
+        """Those that have just become slow: how many of what waits for each, from the first on, are
+        to be looked at for others that have them."""
         self._sessions_of: Counter[bytes] = Counter()
         self._sessions = 0
         self._settled: list[Settlement] = []
@@ -93,6 +99,11 @@ class Announcements:
 
     def __contains__(self, co_id: RawCoId) -> bool:
         return co_id in self._claims
+
+    @property
+    def is_giving_way(self) -> bool:
+        """Whether `take` may have more when it is called again, once others had their turn."""
+        return bool(self._giving_way)
 
     def open_of(self, member_id: bytes) -> int:
         """Values of which this member claims more than we hold, as far as was looked into."""
@@ -141,10 +152,16 @@ class Announcements:
 
         Members take turns; from `slow` ones is fetched what nobody else has. The ids of the fetch
         must be settled, each of them. What comes from that member already waits.
+
+        A member that has become slow is left alone until all that waits for it was looked at, some
+        with each call: see `is_giving_way`.
         """
         if slow != self._slow:
-            self._have_give_way(slow)
+            self._note_slow(slow)
+        self._give_way()
         for member_id, queue in self._queues.items():
+            if member_id in self._giving_way:
+                continue
             room = min(MAX_FETCH_VALUES, MAX_MEMBER_VALUES - self._busy[member_id])
             if room <= 0:
                 continue
@@ -161,11 +178,25 @@ class Announcements:
             return Fetch(member_id, version, ids)
         return None
 
-    def _have_give_way(self, slow: Set[bytes]) -> None:
+    def _note_slow(self, slow: Set[bytes]) -> None:
         new, self._slow = slow - self._slow, slow
-        for member_id in new & self._queues.keys():
-            for co_id in list(self._queues[member_id]):
-                self._enqueue(co_id)
+        for member_id in self._giving_way.keys() - slow:
+            del self._giving_way[member_id]
+        for member_id in sorted(new & self._queues.keys()):
+            self._giving_way[member_id] = len(self._queues[member_id])
+
+    def _give_way(self) -> None:
+        """Some of what waits for a slow member is to be fetched from others that have it."""
+        member_id, count = next(iter(self._giving_way.items()), (b"", 0))
+        queue = self._queues.get(member_id, OrderedDict())
+        looks = list(islice(queue, min(count, LOOKS)))
+        for co_id in looks:
+            queue.move_to_end(co_id)
+            self._enqueue(co_id)
+        if len(looks) < LOOKS or len(looks) == count:
+            self._giving_way.pop(member_id, None)
+        else:
+            self._giving_way[member_id] = count - LOOKS
 
     def _enqueue(self, co_id: RawCoId) -> None:
         """Have it fetched from whoever claims most of it by now; nothing if it is being fetched."""

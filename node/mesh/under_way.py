@@ -80,6 +80,9 @@ class UnderWay:
         while len(found):
             if (fetch := self.take(found)) is not None:
                 return fetch
+            if found.is_giving_way:
+                await trio.lowlevel.checkpoint()
+                continue
             if not self._since:
                 break
             with trio.move_on_at(self._next_late):
