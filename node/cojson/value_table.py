@@ -88,6 +88,7 @@ class ValueEntry:
         self.phase = Phase.HELD
         self.header = stored.header
         self.dependencies = dict.fromkeys(sorted(stored.dependencies))
+        self.order = object()
         self.durable = stored.known_state
         self.is_deleted = self.is_tombstone = stored.is_deleted
         self.logs = {
