@@ -13,6 +13,7 @@ Pure; the host carries out what comes of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -24,11 +25,17 @@ from node.covalue.known_state import KnownState, SessionCounts, merge_counts
 MAX_HELD_BACK = 500_000
 """Acknowledgements held back in all (about 300 MB); the client of one more is sent away."""
 
+MAX_NOTED = 1_000_000
+"""Counts noted of what one member says that it holds (about 200 MB), a few for each acknowledgement
+that may be held back: it may name sessions that nobody ever began."""
+
 
 class CopyLedger:
     """Who holds how much of the values that somebody waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_noted: int = MAX_NOTED) -> None:
+        self._max_noted = max_noted
+        self._noted: Counter[bytes] = Counter()
         self._watched: dict[RawCoId, int] = {}
         self._held: dict[RawCoId, dict[bytes, dict[CoSessionId, int]]] = {}
 
@@ -40,18 +47,26 @@ class CopyLedger:
         self._watched[co_id] -= 1
         if not self._watched[co_id]:
             del self._watched[co_id]
-            self._held.pop(co_id, None)
+            for member_id, counts in self._held.pop(co_id, {}).items():
+                self._noted[member_id] -= len(counts)
 
     @property
     def watched(self) -> Iterable[RawCoId]:
         return self._watched
 
     def note(self, member_id: bytes, co_id: RawCoId, sessions: SessionCounts) -> bool:
-        """A member holds that much, durably; whether somebody waits to hear so."""
+        """A member holds that much, durably; whether somebody waits to hear so.
+
+        Of a member that says too much, sessions that are new are not noted until less is watched.
+        """
         if co_id not in self._watched:
             return False
-        members = self._held.setdefault(co_id, {})
-        merge_counts(members.setdefault(member_id, {}), sessions)
+        counts = self._held.setdefault(co_id, {}).setdefault(member_id, {})
+        before = len(counts)
+        if self._noted[member_id] + len(sessions) > self._max_noted:
+            sessions = {key: count for key, count in sessions.items() if key in counts}
+        merge_counts(counts, sessions)
+        self._noted[member_id] += len(counts) - before
         return True
 
     def held_by(self, co_id: RawCoId, members: int) -> KnownState:

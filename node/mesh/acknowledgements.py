@@ -24,6 +24,9 @@ MAX_OWED = 100_000
 MAX_STATED = 2048
 """Values whose last statement is remembered, so that a member is not told what it told us."""
 
+MAX_STATED_SESSIONS = 100_000
+"""Counts in these statements (about 25 MB): a member may name sessions that nobody ever began."""
+
 
 def holds(held: Sessions | None, wanted: Sessions) -> bool:
     """Whether nothing of `wanted` is lacking in `held`.
@@ -57,6 +60,7 @@ class Acknowledgements:
         """Values that it said not to take."""
         self._unacknowledged: OrderedDict[RawCoId, dict[CoSessionId, int]] = OrderedDict()
         self._stated: OrderedDict[RawCoId, dict[CoSessionId, int]] = OrderedDict()
+        self._stated_sessions = 0
         self._owed: dict[RawCoId, Sessions | None] = {}
         self._merged_here = 0
         self._merged_told = -1
@@ -86,14 +90,26 @@ class Acknowledgements:
         """It says that it holds that much; with None, not even the header."""
         if sessions is None:
             return
-        stated = self._stated.setdefault(co_id, {})
+        stated = self._stated.pop(co_id, {})
+        self._stated_sessions -= len(stated)
         merge_counts(stated, sessions)
-        self._stated.move_to_end(co_id)
+        self._confirm(co_id, stated)
+        self._stated[co_id] = stated
+        self._stated_sessions += len(stated)
+        while len(self._stated) > MAX_STATED or self._stated_sessions > MAX_STATED_SESSIONS:
+            _, forgotten = self._stated.popitem(last=False)
+            self._stated_sessions -= len(forgotten)
+
+    def _confirm(self, co_id: RawCoId, stated: Sessions) -> None:
+        """What it holds is not waited for any more, also if its statement is forgotten soon."""
         wanted = self._unacknowledged.get(co_id)
-        if wanted is not None and holds(stated, wanted):
+        if wanted is None:
+            return
+        if holds(stated, wanted):
             self._settle(co_id)
-        if len(self._stated) > MAX_STATED:
-            self._stated.popitem(last=False)
+            return
+        for session_id in [key for key, count in wanted.items() if stated.get(key, 0) >= count]:
+            del wanted[session_id]
 
     def decline(self, co_id: RawCoId) -> None:
         """It does not take this value."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from node.cojson.copies import CopyGate
+from node.cojson.copies import CopyGate, CopyLedger
 from node.cojson.host import SyncHost
 from node.cojson.host_options import HostOptions
 from node.cojson.messages import Done, Known, Load, Message, decode_line
@@ -50,6 +50,24 @@ def test_who_has_no_more_than_is_here_is_not_told_that_nothing_is() -> None:
     assert gate.screen("c", Known(A, FULL), FULL, FULL) == Known(A, KnownState(True, {S: 5}))
     gate.ledger.note(b"1", A, {T: 2})
     assert gate.due(A, FULL) == [("c", Known(A, FULL)), ("d", Known(A, FULL))]
+
+
+def test_what_one_member_says_that_it_holds_fills_no_memory() -> None:
+    ledger = CopyLedger(max_noted=4)
+    ledger.watch(A)
+    ledger.watch(co_id(2))
+    ledger.note(b"1", A, {S: 1, T: 2})
+    ledger.note(b"1", A, {session_id(number): 1 for number in range(3, 8)})
+    ledger.note(b"1", co_id(2), {S: 1, T: 2})
+    assert ledger.held_by(A, 1).sessions == {S: 1, T: 2}
+    ledger.note(b"1", co_id(2), {session_id(3): 1})
+    ledger.note(b"1", A, {S: 5, session_id(3): 1})  # no more of them, but more of one
+    assert ledger.held_by(A, 1).sessions == {S: 5, T: 2}
+    ledger.note(b"2", A, {session_id(3): 1})
+    assert ledger.held_by(A, 1).sessions == {S: 5, T: 2, session_id(3): 1}
+    ledger.unwatch(co_id(2))
+    ledger.note(b"1", A, {session_id(4): 1})
+    assert session_id(4) in ledger.held_by(A, 1).sessions
 
 
 def test_one_member_counts_once_however_often_it_speaks() -> None:

@@ -7,6 +7,7 @@ from node.covalue.ids import CoSessionId
 from node.mesh.acknowledgements import (
     MAX_OWED,
     MAX_STATED,
+    MAX_STATED_SESSIONS,
     MAX_UNACKNOWLEDGED,
     Acknowledgements,
     holds,
@@ -88,6 +89,33 @@ def test_everything_is_bounded() -> None:
     for number in range(MAX_STATED):
         said.note(type(A)(co_id(1)[:-6] + f"{number:06}"), {S: 1})
     assert said.lacks(A, {S: 1})  # forgotten, so it is told again: no harm
+
+
+def test_sessions_that_nobody_began_fill_no_memory() -> None:
+    said = Acknowledgements()
+    part = MAX_STATED_SESSIONS // 4
+    first, *others = [f"{co_id(9)}_session_z{number:08}" for number in range(5 * part)]
+    first_id, other_ids = CoSessionId(first), [CoSessionId(other) for other in others]
+    said.note(A, {first_id: 1})
+    assert not said.lacks(A, {first_id: 1})
+    for start in range(0, len(other_ids), part):
+        said.note(A, dict.fromkeys(other_ids[start : start + part], 1))
+    assert said.lacks(A, {first_id: 1})  # of one value
+    for start in range(0, len(other_ids), part):
+        said.note(co_id(100 + start), dict.fromkeys(other_ids[start : start + part], 1))
+    assert said.lacks(co_id(100), {other_ids[0]: 1})  # and of several
+    assert not said.lacks(co_id(100 + 4 * part), {other_ids[4 * part]: 1})
+
+
+def test_what_is_confirmed_bit_by_bit_is_acknowledged_whatever_is_forgotten_meanwhile() -> None:
+    said = Acknowledgements()
+    said.told(A, {S: 3, T: 1})
+    said.note(A, {S: 3})
+    for number in range(MAX_STATED):
+        said.note(co_id(100 + number), {S: 1})
+    assert said.unacknowledged == 1
+    said.note(A, {T: 1})
+    assert said.unacknowledged == 0
 
 
 @given(st.lists(sessions, max_size=6), sessions)
