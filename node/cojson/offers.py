@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
+from typing import NamedTuple
 
 from node.cojson.claims import Claims
 from node.cojson.engine_state import EngineState
@@ -31,13 +32,20 @@ _COUNTER_BYTES = 60
 """Of a `known` on the wire: the line, and each of its counters."""
 
 
+class _Stop(NamedTuple):
+    """A value on the way: of what it depends on, in that `order`, so many were looked at."""
+
+    co_id: RawCoId
+    passed: int = 0
+    order: object = None
+
+
 @dataclass(slots=True, eq=False)
 class _Walk:
     """An offer of a value: what is still to be looked at, and what was."""
 
     root: RawCoId
-    stack: list[tuple[RawCoId, bool]]
-    """Values, each with whether all that it depends on was offered."""
+    stack: list[_Stop]
     seen: set[RawCoId] = field(default_factory=set)
     steps: int = 0
     """Taken so far."""
@@ -131,7 +139,7 @@ class Offers:
 
     def offer(self, peer: PeerView, co_id: RawCoId, out: list[Output]) -> None:
         """Serve what the client lacks of a value, and before it of all that it depends on."""
-        self._pursue(peer, _Walk(co_id, [(co_id, False)]), out)
+        self._pursue(peer, _Walk(co_id, [_Stop(co_id)]), out)
 
     def _pursue(self, peer: PeerView, walk: _Walk, out: list[Output]) -> None:
         """Begin with an offer, or go on after a read; in turn, if others of this client wait."""
@@ -178,43 +186,58 @@ class Offers:
             if walk.steps == stop:
                 return False
             walk.steps += 1
-            co_id, are_dependencies_offered = stack[-1]
+            co_id, passed, order = stack[-1]
             entry = self._state.use(co_id, out, is_wanted=True)
             if entry.phase is Phase.LOADING:
                 entry.waiting.append(partial(self._pursue, peer, walk))
                 return True
             stack.pop()
-            if are_dependencies_offered:
-                self._serve(peer, entry, out)
-                self._note_passed(peer, entry)
-                continue
             view = peer.values.get(co_id)
-            if co_id in walk.seen or not entry.durable.header:
+            if order is not None:
+                # Others had their turn: it may depend on more by now, and is served as it is now.
+                late = islice(entry.dependencies, passed if order is entry.order else 0, None)
+                keys = [key for key in late if key not in walk.seen]
+                self._descend(peer, entry, self._unoffered(peer, keys), walk, out)
+                continue
+            if co_id in walk.seen:
+                continue
+            walk.seen.add(co_id)
+            if not entry.durable.header:
                 continue
             if view is not None and view.offered_version == entry.version:
                 continue
-            walk.seen.add(co_id)
             if view is not None and not view.lacks(entry.durable):
                 self._serve(peer, entry, out)
                 continue
-            keys = self._not_offered(peer, view, entry)
-            if keys:
-                stack.append((co_id, True))
-                stack.extend((key, False) for key in reversed(keys))
-            else:
-                self._serve(peer, entry, out)
-                self._note_passed(peer, entry)
+            keys = self._unoffered(peer, self._to_look_at(view, entry))
+            self._descend(peer, entry, keys, walk, out)
         return True
 
-    def _not_offered(
-        self, peer: PeerView, view: ValueView | None, entry: ValueEntry
-    ) -> list[RawCoId]:
-        """What the value depends on and the client was not offered as it is now."""
-        keys: Iterable[RawCoId] = entry.dependencies
+    def _descend(
+        self,
+        peer: PeerView,
+        entry: ValueEntry,
+        keys: list[RawCoId],
+        walk: _Walk,
+        out: list[Output],
+    ) -> None:
+        """Serve a value if nothing that it depends on is left to be offered; else that first."""
+        if keys:
+            walk.stack.append(_Stop(entry.co_id, len(entry.dependencies), entry.order))
+            walk.stack.extend(map(_Stop, reversed(keys)))
+        else:
+            self._serve(peer, entry, out)
+            self._note_passed(peer, entry)
+
+    def _to_look_at(self, view: ValueView | None, entry: ValueEntry) -> Iterable[RawCoId]:
+        """What of that which the value depends on may not have been offered as it is now."""
         if view is not None and view.passed_of is entry.order:
             # What grows is offered for itself, but before what has come together with it.
             moved = [key for key in self._moved if key in entry.dependencies]
-            keys = chain(moved, islice(entry.dependencies, view.passed, None))
+            return chain(moved, islice(entry.dependencies, view.passed, None))
+        return entry.dependencies
+
+    def _unoffered(self, peer: PeerView, keys: Iterable[RawCoId]) -> list[RawCoId]:
         return [key for key in keys if not self._is_offered(peer, key)]
 
     @staticmethod

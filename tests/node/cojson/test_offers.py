@@ -12,7 +12,7 @@ import pytest
 
 from node.cojson.messages import Load
 from node.cojson.offers import WALK_STEPS
-from node.cojson.outputs import GoOn, Output, Serve
+from node.cojson.outputs import GoOn, LoadValue, Output, Serve, Store
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING
@@ -135,3 +135,23 @@ def test_what_a_parent_gets_comes_before_what_its_child_gets_with_it(shell: Engi
         shell.say("ann", ANN.content(group, edit, session="both", with_header=False))
     shell.commit()
     assert ids(shell, "b") == [PARENT.id, GROUP.id]
+
+
+def test_who_is_hired_while_a_large_group_is_offered_comes_before_it(shell: EngineShell) -> None:
+    """The group is sent as it is at the end, with what names the new member."""
+    engine, writer = shell.engine, shell.client("a writer")
+    hiring = [role(BOB.account_id, "writer", made_at=4)]
+    edit = ANN.content(GROUP, hiring, session="hiring", with_header=False)
+    outputs = engine.receive(shell.client("b"), LOAD)
+    outputs += engine.receive_many(writer, [BOB.account(), edit])
+    for output in outputs:  # and what comes of it
+        if isinstance(output, LoadValue):
+            outputs += engine.loaded(output.co_id, shell.disk.load_value(output.co_id))
+        elif isinstance(output, Store):
+            outputs += engine.stored([output.ticket])
+    going_on: list[Output] = [GoOn()]
+    while GoOn() in going_on:
+        going_on = engine.go_on()
+        outputs += going_on
+    served = [co_id for peer_id, co_id in offered(outputs) if peer_id == "b"]
+    assert served.index(BOB.account_id) < served.index(GROUP.id)
