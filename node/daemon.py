@@ -183,7 +183,7 @@ def _remove_scratch(config: Config) -> None:
     """Remove what earlier runs left: with the store open, we are alone. Blocks on the disk."""
     for path in (
         *(config.key_path, config.mesh_path, config.policy_path),
-        *(config.members_path, config.mirrors_path, config.admin_path),
+        *(config.members_path, config.mirrors_path, config.admin_path, config.table_path),
     ):
         remove_scratch(path)
 

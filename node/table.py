@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import structlog
 import trio
 
 from node.config import Config
+from node.private_file import write_private
 from swarm.announcement import Address
 from swarm.dht.bootstrap import PUBLIC_BOOTSTRAP, parse_bootstrap
 from swarm.io.hyperdht import HyperDht, open_hyperdht
@@ -36,7 +36,7 @@ class Remembered:
     peers: Mapping[bytes, tuple[Address, ...]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Replace the file; a crash leaves the old one. Raises: OSError."""
+        """Replace the file: it tells whom we meet. A crash leaves the old one. Raises: OSError."""
         document = {
             "nodes": [_format(address) for address in self.nodes[:MAX_NODES]],
             "peers": {
@@ -44,9 +44,7 @@ class Remembered:
                 for key, relays in list(self.peers.items())[-MAX_PEERS:]
             },
         }
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(document, indent=1))
-        os.replace(draft, path)
+        write_private(path, json.dumps(document, indent=1).encode())
 
     @classmethod
     def load(cls, path: Path) -> Remembered:

@@ -9,7 +9,8 @@
 | device/created=N           | Unix ms; the file's own times may be 5 s away at most            |
 | device/attribute=original  | and then the extended attribute `user.device-file` says the same |
 
-It is on the disk before the database's directory `db` is made. `rebuilt`, `salvaged` and
+It is on the disk before the database's directory `db` is made, which is for its owner alone: the
+seed of all keys is in there. `rebuilt`, `salvaged` and
 `db.damaged` are what `salvage` makes, the last one to be deleted by hand.
 
 A copy does not match. Two copies of a writable core would sign two histories of it, so a copy is
@@ -73,7 +74,7 @@ class StoreDirectory:
             self._lock()
             self._check_or_write()
             self._finish_replacement()
-            _make_directory(path / _DATABASE)
+            _make_directory(path / _DATABASE, mode=0o700)
         except OSError as error:
             self.close()
             raise StorageFailed(f"{path} cannot be opened for writing: {error}") from error
@@ -170,6 +171,7 @@ class StoreDirectory:
         salvaged, database = self.salvaged_path / _DATABASE, self.path / _DATABASE
         if database.exists() or not (self.path / _DAMAGED).exists() or not salvaged.exists():
             return
+        shutil.copymode(self.path / _DAMAGED, salvaged)
         salvaged.rename(database)
         sync_names(self.path)
         shutil.rmtree(self.salvaged_path)
@@ -197,10 +199,10 @@ def check_room(path: Path, size: int) -> None:
         raise StorageFailed(f"the store cannot be written yet: {error}") from error
 
 
-def _make_directory(path: Path) -> None:
+def _make_directory(path: Path, mode: int = 0o777) -> None:
     """Make a directory with its parents, so that a power cut cannot take their names back."""
     missing = [parent for parent in path.parents if not parent.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode, parents=True, exist_ok=True)
     for directory in (path, *missing):
         sync_names(directory.parent)
 

@@ -54,6 +54,7 @@ def copy_database(
             for path in scratch.iterdir():
                 check()
                 shutil.copy2(path, target)
+        shutil.copymode(source, target)
         _sync_all(target)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
 
+from hypercore import copy_store, open_corestore
 from hypercore.errors import CorruptStorage, StoreLocked
 from hypercore.storage.directory import StoreDirectory
+from hypercore.storage.salvage import salvage
 
 
 def lines_of(path: Path) -> dict[str, str]:
@@ -28,6 +31,26 @@ def test_the_record_is_written_once(tmp_path: Path) -> None:
     assert abs(int(lines["device/created"]) - before.st_mtime * 1000) < 5000
     StoreDirectory(path).close()
     assert (path / "CORESTORE").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_a_database_is_for_its_owner_alone_and_so_are_its_copies(tmp_path: Path) -> None:
+    """It has the seed of all keys, and a store may be made where everybody reads."""
+    ours, copy = tmp_path / "ours", tmp_path / "copy"
+    async with open_corestore(ours) as store:
+        await (await store.get(name="log")).append([b"block"])
+        await copy_store(store, copy)
+    assert (mode_of(ours / "db"), mode_of(copy / "db")) == (0o700, 0o700)
+    (ours / "db").chmod(0o750)  # as somebody wants it, who makes backups perhaps
+    for manifest in (ours / "db").glob("MANIFEST-*"):
+        manifest.unlink()
+    salvage(ours)
+    async with open_corestore(ours) as store:
+        assert await (await store.get(name="log")).get(0) == b"block"
+    assert mode_of(ours / "db") == 0o750
 
 
 def test_one_opener_at_a_time(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ async def test_members_of_a_mesh_find_each_other_and_share_a_bee(tmp_path: Path)
         # Both have written down whom they met; without a bootstrap node they meet again.
         [met] = Remembered.load(tmp_path / "b" / "dht.json").peers
         assert met in (first.id, second.id)
+
+
+def test_whom_a_node_meets_is_read_by_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "dht.json"
+    path.write_text("what an older version left, for everybody to read")
+    met = Remembered((("192.0.2.1", 1),), {bytes(32): (("192.0.2.2", 2),)})
+    met.save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert Remembered.load(path) == met
+    assert list(tmp_path.iterdir()) == [path]
 
 
 async def seconds_to_start_and_stop(config: Config) -> tuple[float, float]:
