@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
 import trio
 
 from node.web.admin import MOST_UNKNOWN
@@ -34,6 +35,25 @@ async def test_connections_without_the_token_are_few_and_end_none_that_has_shown
         assert await _is_closed(crowd[0]), "the oldest makes room"
         await known.send_all(request)
         await _wait_answer(known)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)),
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n\r\n",
+    ],
+    ids=["at once", "upgraded"],
+)
+async def test_http_2_is_not_spoken(tmp_path: Path, words: bytes) -> None:
+    """Fifty connections without the token kept 200 MB, and the node busy for a minute."""
+    async with open_admin(tmp_path, FakeNode()) as host:
+        name, _, port = host.rpartition(":")
+        async with await trio.open_tcp_stream(name, int(port)) as stream:
+            await stream.send_all(words)
+            while not await _is_closed(stream):
+                pass
+        assert (await ask(host, "/livez"))[0] == 200
 
 
 async def _wait_answer(stream: trio.SocketStream) -> None:
