@@ -6,7 +6,8 @@
 | `tokens`, `pacing`, `requests`                  | getting questions answered                   |
 | `routing_table`, `neighborhood`, `upkeep`       | who is near                                  |
 | `query`, `walks`, `purposes`                    | walking to a target; all walks, and what for |
-| `records`, `expiring`, `responder`, `allowance` | what others store with us, and our answers   |
+| `records`, `topic_keys`, `expiring`             | what others store with us                    |
+| `responder`, `allowance`                        | our answers                                  |
 | `nat`, `reachability`, `health`                 | the state of this node and of the network    |
 | `bootstrap`, `startup`                          | from knowing nobody to being a node          |
 | `interface`, `engine`                           | one node made of all that                    |

@@ -59,7 +59,7 @@ class ExpiringMap(Generic[K, V]):
         self.expire(now)
         before = self._entries.get(key)
         is_more = before is None or before.host != host
-        if is_more and self._per_host[host] >= self._max_per_host:
+        if is_more and not self.has_room(host):
             return False
         self._forget(key)
         self._entries[key] = _Entry(value, host, now + self._seconds, size_bytes)
@@ -68,6 +68,10 @@ class ExpiringMap(Generic[K, V]):
         while len(self._entries) > self._max_items or self.size_bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
         return True
+
+    def has_room(self, host: str) -> bool:
+        """Whether that host may have one more."""
+        return self._per_host[host] < self._max_per_host
 
     def pop(self, key: K) -> V | None:
         """Take a value out; `on_drop` is not told."""

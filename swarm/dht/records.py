@@ -9,7 +9,8 @@
 | immutable values | hash of a value  | 48 h   | 32,768, 16 MiB, 1000 bytes a value |
 
 One host has at most 256 of each: to flush out the others takes hundreds of hosts, or some fifty of
-them with large values. The originals bound the first column of figures only.
+them with large values. Of a full topic those that have most make room for others (`topic_keys`).
+The originals bound the first column of figures only.
 
 A *route* is made by a key that announces itself, under its own hash: it remembers where the
 announcement came from, which is where handshakes for that key are passed on to.
@@ -35,6 +36,7 @@ from swarm.dht.payloads import (
     PeerRecord,
     peer_target,
 )
+from swarm.dht.topic_keys import TopicKeys
 
 RECORD_SECONDS = 20 * 60.0
 VALUE_SECONDS = 48 * 3600.0
@@ -92,7 +94,7 @@ class RecordStore:
             max_bytes=MAX_RECORD_BYTES,
             on_drop=self._record_dropped,
         )
-        self._keys_of_topic: dict[bytes, dict[bytes, None]] = {}
+        self._topics: dict[bytes, TopicKeys] = {}
         self._bumps: dict[bytes, int] = {}  # of topics that have records
         self._routes: ExpiringMap[bytes, Route] = ExpiringMap(
             seconds=RECORD_SECONDS,
@@ -122,7 +124,7 @@ class RecordStore:
     @property
     def statistics(self) -> RecordStatistics:
         return RecordStatistics(
-            topics=len(self._keys_of_topic),
+            topics=len(self._topics),
             records=len(self._records),
             routes=len(self._routes),
             mutable_values=len(self._mutables),
@@ -140,7 +142,7 @@ class RecordStore:
         record = PeerRecord(full.public_key, full.relay_addresses[:MAX_RECORD_RELAYS])
         if not self._keep(target, record, source, now):
             return False
-        is_topic = target in self._keys_of_topic
+        is_topic = target in self._topics
         bump = announcement.bump_unix_ms
         if is_topic and self._bumps.get(target, 0) < bump <= unix_ms + MAX_BUMP_DRIFT_MS:
             self._bumps[target] = bump
@@ -171,8 +173,8 @@ class RecordStore:
     def lookup(self, target: bytes, now: float) -> LookupAnswer | None:
         """Some of those who announce a topic, in random order; None when nobody does."""
         self._records.expire(now)
-        keys = list(self._keys_of_topic.get(target, ()))
-        chosen = self._choose(keys, MAX_ANSWER_RECORDS)
+        keys = self._topics.get(target)
+        chosen = [] if keys is None else keys.choose(MAX_ANSWER_RECORDS, self._entropy)
         found = [self._records.get((target, key), now) for key in chosen]
         records = [record for record in found if record is not None]
         route = self._routes.get(target, now)
@@ -230,14 +232,23 @@ class RecordStore:
                 return False
             self._remove_record(target, key)
             return True
-        keys = self._keys_of_topic.get(target, {})
-        if key not in keys and len(keys) >= MAX_PER_TOPIC:
-            self._records.expire(now)
-            if len(keys) >= MAX_PER_TOPIC:
-                return False
+        if not self._make_room(target, key, source[0], now):
+            return False
         if not self._records.set((target, key), record, source[0], size, now):
             return False
-        self._keys_of_topic.setdefault(target, {})[key] = None
+        self._topics.setdefault(target, TopicKeys()).add(key, source[0])
+        return True
+
+    def _make_room(self, target: bytes, key: bytes, host: str, now: float) -> bool:
+        """Whether a topic may have this key, if need be instead of another."""
+        self._records.expire(now)
+        keys = self._topics.get(target)
+        if keys is None or key in keys or len(keys) < MAX_PER_TOPIC:
+            return True
+        surplus = keys.find_surplus(host)
+        if surplus is None or not self._records.has_room(host):
+            return False
+        self._remove_record(target, surplus)
         return True
 
     def _remove_record(self, target: bytes, public_key: bytes) -> None:
@@ -246,21 +257,11 @@ class RecordStore:
 
     def _record_dropped(self, name: tuple[bytes, bytes]) -> None:
         target, public_key = name
-        keys = self._keys_of_topic[target]
-        keys.pop(public_key, None)
+        keys = self._topics[target]
+        keys.remove(public_key)
         if not keys:
-            del self._keys_of_topic[target]
+            del self._topics[target]
             self._bumps.pop(target, None)
-
-    def _choose(self, keys: list[bytes], count: int) -> list[bytes]:
-        """At most `count` of them, every choice and order as likely as any other."""
-        count = min(count, len(keys))
-        noise = self._entropy(4 * count)
-        for i in range(count):
-            draw = int.from_bytes(noise[4 * i : 4 * i + 4], "little")
-            j = i + draw % (len(keys) - i)
-            keys[i], keys[j] = keys[j], keys[i]
-        return keys[:count]
 
 
 def _size_of(record: PeerRecord) -> int:

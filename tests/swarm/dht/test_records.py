@@ -109,6 +109,31 @@ def test_a_topic_and_a_host_have_limits() -> None:
     assert flood == [True] * MAX_PER_HOST + [False] * 5
 
 
+def test_two_hosts_do_not_hide_a_topic() -> None:
+    """Each could have 256 of the 512 records, and nobody else was let in."""
+    store = create_store()
+    for index in range(MAX_PER_TOPIC):
+        flooder = (f"60.0.{index % 2}.{index % 4}", 1 + index)
+        announce(store, PeerRecord(a_key(index)), source=flooder)
+    record = PeerRecord(PAIR.public_key)
+    assert announce(store, record, 1.0)
+    assert all(record in found(store, 2.0) for _ in range(20)), "each party has a say"
+    store.unannounce(TOPIC, PAIR.public_key)
+    assert announce(store, PeerRecord(a_key(9000)), 3.0, source=("60.0.0.1", 1))
+    assert not announce(store, PeerRecord(a_key(9001)), 3.0, source=("60.0.0.1", 1))
+    assert len(set(found(store, 4.0))) == MAX_ANSWER_RECORDS
+
+
+def test_a_host_with_its_share_of_records_displaces_nobody() -> None:
+    store = create_store()
+    for index in range(MAX_PER_TOPIC):
+        announce(store, PeerRecord(a_key(index)), source=(f"60.0.{index % 2}.1", 1 + index))
+    for index in range(MAX_PER_HOST):
+        announce(store, PeerRecord(a_key(index)), topic=a_key(index))
+    assert not announce(store, PeerRecord(PAIR.public_key), 1.0)
+    assert store.statistics.records == MAX_PER_TOPIC + MAX_PER_HOST
+
+
 def test_a_bump_goes_up_and_not_beyond_now() -> None:
     store = create_store()
     record = PeerRecord(PAIR.public_key)
