@@ -179,7 +179,7 @@ class PeerBook:
             return
         peer = self._peers.get(name)
         if peer is None:
-            if self._count(Source.LAN) >= MAX_NEIGHBORS:
+            if not self._has_room_for_neighbor(announcement):
                 return
             peer = self._peers[name] = KnownPeer(name, Source.LAN, tuple(addresses))
             peer.next_attempt = now + (0.0 if self.own_name > name else _YIELD_SECONDS)
@@ -404,6 +404,21 @@ class PeerBook:
     def _match_all(self, now: float) -> None:
         for peer in self._peers.values():
             peer.match(self._topics, now)
+
+    def _has_room_for_neighbor(self, announcement: Announcement) -> bool:
+        """Whether one more neighbor is remembered, if need be instead of one with other topics.
+
+        Those are remembered for when we join theirs, and anybody may make up any number of them.
+        """
+        if self._count(Source.LAN) < MAX_NEIGHBORS:
+            return True
+        if not announcement.common_topics(self._topics):
+            return False
+        for peer in self._peers.values():
+            if peer.source is Source.LAN and not peer.is_wanted:
+                del self._peers[peer.name]
+                return True
+        return False
 
     def _has_room_for_found(self) -> bool:
         """Whether one more that the table tells of is remembered, if need be instead of others.

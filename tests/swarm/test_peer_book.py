@@ -336,6 +336,24 @@ def test_neighbors_are_bounded() -> None:
     assert len(book.peers) == MAX_NEIGHBORS
 
 
+def test_neighbors_with_other_topics_make_room_for_those_with_ours() -> None:
+    """A thousand of them, which cost 256 KB, kept all others from being found for hours."""
+    book = create_book()
+    book.join(TOPIC, 0.0)
+    for number in range(MAX_NEIGHBORS):
+        book.neighbor_seen(f"m{number}", HERE, announced(OTHER), 0.0)
+    book.neighbor_seen("one more", HERE, announced(OTHER), 0.0)
+    book.neighbor_seen("friend", HERE, announced(TOPIC), 0.0)
+    known = {peer.name for peer in book.peers}
+    assert len(known) == MAX_NEIGHBORS
+    assert "friend" in known
+    assert "one more" not in known
+    for number in range(MAX_NEIGHBORS):
+        book.neighbor_seen(f"f{number}", HERE, announced(TOPIC), 0.0)
+    assert len(book.peers) == MAX_NEIGHBORS
+    assert all(peer.topics for peer in book.peers), "and no more than there is room for"
+
+
 def test_dials_are_limited_and_the_longest_waiting_goes_first() -> None:
     book = create_book()
     for number in (3, 1, 2):
