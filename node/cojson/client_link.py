@@ -165,7 +165,7 @@ class ClientLink:
         self.outbox = outbox
         self._source = source
         self._inlet = inlet
-        self._slow_lane = slow_lane
+        self._place = slow_lane.place()
         self._stopwatch = stopwatch
         self._received = 0
         self._weight = FIRST_WEIGHT
@@ -212,7 +212,7 @@ class ClientLink:
         if seconds > MESSAGE_SECONDS:
             size = sum(message.size for message in taken if isinstance(message, Content))
             if is_slow(seconds, len(taken), size):
-                await self._slow_lane.rest(seconds)
+                await self._place.rest(seconds)
 
     @property
     def has_claims(self) -> bool:

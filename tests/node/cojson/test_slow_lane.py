@@ -91,3 +91,39 @@ async def test_a_client_whose_messages_take_little_never_rests(autojump_clock: M
     started = trio.current_time()
     await link.receive([LOAD] * 1000)
     assert trio.current_time() == started
+
+
+async def test_whoever_sends_one_slow_message_does_not_wait_for_those_that_send_nothing_else(
+    autojump_clock: MockClock,
+) -> None:
+    lane, honest = SlowLane(), SlowInlet(0.003)
+    (link,) = links(lane, honest)
+    async with trio.open_nursery() as nursery:
+        for attacker in links(lane, *[SlowInlet(0.1) for _ in range(8)]):
+            nursery.start_soon(attacker.receive, [LOAD] * 100)
+        await trio.sleep(5)
+        started = trio.current_time()
+        await link.receive([LOAD])
+        assert trio.current_time() - started <= 2 * honest.seconds + 0.001
+        nursery.cancel_scope.cancel()
+
+
+async def test_slow_clients_have_as_much_time_as_one_another(autojump_clock: MockClock) -> None:
+    lane = SlowLane()
+    inlets = [SlowInlet(0.1), SlowInlet(0.01), SlowInlet(0.01)]
+    with trio.move_on_after(60):
+        async with trio.open_nursery() as nursery:
+            for link in links(lane, *inlets):
+                nursery.start_soon(link.receive, [LOAD] * 10_000)
+    assert all(abs(inlet.seconds - 10) <= 1 for inlet in inlets)
+
+
+async def test_nobody_waits_for_slow_clients_that_left(autojump_clock: MockClock) -> None:
+    lane, inlet = SlowLane(), SlowInlet(0.1)
+    for link in links(lane, *[SlowInlet(0.1) for _ in range(20)]):
+        with trio.move_on_after(0.01):
+            await link.receive([LOAD])
+    started = trio.current_time()
+    (link,) = links(lane, inlet)
+    await link.receive([LOAD])
+    assert trio.current_time() - started <= 2 * inlet.seconds + 0.001
