@@ -116,6 +116,20 @@ class Gate:
         self._count(origin, reasons)
         return ruling
 
+    def is_unwelcome(
+        self,
+        origin: Origin | None,
+        co_id: RawCoId,
+        header: CoValueHeader | None,
+        session_id: CoSessionId,
+        *,
+        is_new: bool,
+    ) -> bool:
+        """As the protocol says."""
+        if self.is_read_only and origin is not None:
+            return True
+        return self._objection(origin, session_id, co_id, header, is_new) is not None
+
     def judge(
         self,
         origin: Origin | None,

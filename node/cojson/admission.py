@@ -12,9 +12,11 @@ from node.cojson.appeals import Appeals
 from node.cojson.gatekeeper import Gatekeeper, Origin, Ruling
 from node.cojson.judgment import Verified
 from node.cojson.outputs import Output, Refused
-from node.cojson.value_table import ValueEntry
+from node.cojson.value_table import Phase, ValueEntry
 from node.cojson.waiting_room import Delivery, WaitingRoom
+from node.covalue.content import Content
 from node.covalue.header import CoValueHeader
+from node.covalue.ids import CoSessionId
 from node.covalue.store import ValueAppend
 
 _MAX_REASONS = 3
@@ -53,6 +55,22 @@ class Admission:
                 until = {key: count for key, count in until.items() if key not in ruling.sessions}
             delivery = replace(delivery, content=replace(content, new=left, expect_until=until))
         return delivery, ruling.value
+
+    def is_unwelcome(
+        self,
+        origin: Origin | None,
+        content: Content,
+        entry: ValueEntry | None,
+        session_id: CoSessionId,
+    ) -> bool:
+        """Whether this session of a content will be taken out of it, whatever signs it."""
+        if self._access is None:
+            return False
+        header = None if entry is None else entry.header
+        is_new = entry is not None and entry.phase is Phase.ABSENT
+        return self._access.is_unwelcome(
+            origin, content.co_id, header or content.header, session_id, is_new=is_new
+        )
 
     def judge(
         self,

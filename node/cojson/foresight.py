@@ -5,6 +5,7 @@ signature itself: another process can do it before the content is judged (`signa
 So each session's part is hashed onto the log that it seems to continue, in memory or in the
 messages before it. Where the log turns out to be another (it was stored, and is read meanwhile;
 what came before was refused) the part is judged as if nothing had been foreseen: `Extension.fits`.
+What the gatekeeper will not let in, however it is signed, is passed over.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hypercore.encoding import DecodeError
+from node.cojson.admission import Admission
+from node.cojson.gatekeeper import Origin
 from node.cojson.judgment import signer_key
 from node.cojson.messages import Message
 from node.cojson.value_table import ValueEntry, ValueTable
@@ -34,8 +37,13 @@ _EMPTY = SessionLog()
 class Foresight:
     """Looks at content messages in the order in which they came, all of one sender."""
 
-    def __init__(self, values: ValueTable) -> None:
+    def __init__(
+        self, values: ValueTable, admission: Admission, origin: Origin | None = None
+    ) -> None:
+        """`origin` is that of a client; None for a member of the mesh."""
         self._values = values
+        self._admission = admission
+        self._origin = origin
         self._logs: dict[tuple[RawCoId, CoSessionId], SessionLog] = {}
         """Where earlier messages seem to leave each session; not verified."""
         self._keys: dict[RawCoId, bytes | None] = {}
@@ -68,6 +76,8 @@ class Foresight:
         for number, (session_id, part) in enumerate(content.new.items(), 1):
             if number % PARTS == 0:
                 yield
+            if self._admission.is_unwelcome(self._origin, content, entry, session_id):
+                continue
             extension = self._foresee(content.co_id, entry, session_id, part)
             if extension is not None:
                 found[session_id] = extension

@@ -74,6 +74,18 @@ class Gatekeeper(Protocol):
         """
         ...
 
+    def is_unwelcome(
+        self,
+        origin: Origin | None,
+        co_id: RawCoId,
+        header: CoValueHeader | None,
+        session_id: CoSessionId,
+        *,
+        is_new: bool,
+    ) -> bool:
+        """Whether `screen` would refuse this session, as far as can be told without counting it."""
+        ...
+
     def judge(
         self,
         origin: Origin | None,

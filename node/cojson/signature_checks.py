@@ -239,14 +239,15 @@ class LookAhead:
     async def of(
         cls,
         checker: SignatureChecker | None,
-        foresight_of: Callable[[str | None], Foresight | None],
+        foresight_of: Callable[[str | None, bool], Foresight | None],
         peer_id: str | None,
         messages: Sequence[Message],
     ) -> LookAhead:
         """Have the signatures of what came together checked, as far as that pays.
 
         Many in one message are checked before that is judged, in any case, so that others have
-        their turn meanwhile. `foresight_of` tells what to look with, for this client or anybody.
+        their turn meanwhile. `foresight_of` tells what to look with, for this client, or a member,
+        and something large or not.
 
         Cancel: nothing is changed.
         """
@@ -254,7 +255,7 @@ class LookAhead:
         is_large = parts >= MANY_CHECKS
         if parts < MIN_CHECKS or (checker is None and not is_large):
             return cls()
-        foresight = foresight_of(None if is_large else peer_id)
+        foresight = foresight_of(peer_id, is_large)
         if foresight is None:
             return cls()
         for count, message in enumerate(messages, 1):

@@ -199,14 +199,17 @@ class SyncEngine:
     def receive(self, peer_id: str, message: Message) -> list[Output]:
         return self.receive_many(peer_id, (message,))
 
-    def foresight(self, peer_id: str | None = None) -> Foresight | None:
+    def foresight(self, peer_id: str | None = None, is_large: bool = False) -> Foresight | None:
         """Finds the signatures that content will be judged by; looking changes nothing.
 
-        None for a client whose last content was refused: more may be refused unread.
+        None for a client whose last content was refused: more may be refused unread. What is large
+        must not be judged in one go, whoever sends it.
         """
-        if peer_id is not None and self._peers[peer_id].is_doubted:
+        peer = None if peer_id is None else self._peers[peer_id]
+        if peer is not None and peer.is_doubted and not is_large:
             return None
-        return Foresight(self._state.values)
+        origin = None if peer is None else peer.origin
+        return Foresight(self._state.values, self._state.admission, origin)
 
     def receive_many(
         self, peer_id: str, messages: Iterable[Message], foreseen: Sequence[Extensions] = ()

@@ -312,6 +312,9 @@ class Slow:
     def screen(self, *_: object, **__: object) -> Ruling:
         return ACCEPTED
 
+    def is_unwelcome(self, *_: object, **__: object) -> bool:
+        return False
+
     def judge(self, *_: object, **__: object) -> Ruling:
         return ACCEPTED
 

@@ -9,6 +9,8 @@ import pytest
 import trio
 import trio.testing
 
+from node.access.gate import Gate
+from node.access.policy import AccessPolicy
 from node.cojson.foresight import Check
 from node.cojson.host import open_sync_host
 from node.cojson.host_options import HostOptions
@@ -200,6 +202,35 @@ async def test_signatures_of_a_large_message_are_checked_while_others_have_their
     (found,) = ahead.extensions(0, 1)
     assert found.keys() == content.new.keys()
     assert {extension.verdict for extension in found.values()} == {(KEY, True)}
+
+
+@pytest.mark.parametrize("welcome", [ANN, BOB])
+async def test_signatures_of_who_is_not_welcome_are_not_checked(welcome: Author) -> None:
+    """Whoever was on no list had 50,000 of them checked, in each message."""
+    content = large_message()
+    by_bob = BOB.content(map_header("large"), edits(1), as_agent=True)
+    content = replace(content, new={**content.new, **by_bob.new})
+    gate = Gate(AccessPolicy.of(allow=[welcome.agent_id]))
+    engine = SyncEngine(access=gate)
+    engine.add_peer("eve")
+    taken = by_bob.new if welcome is BOB else content.new.keys() - by_bob.new.keys()
+    for peer_id in ("eve", None):
+        ahead = await LookAhead.of(None, engine.foresight, peer_id, [content])
+        (found,) = ahead.extensions(0, 1)
+        assert found.keys() == set(taken)
+    assert gate.statistics().refused == {}
+
+
+async def test_of_clients_of_a_node_that_may_not_write_no_signature_is_checked() -> None:
+    gate = Gate()
+    gate.is_read_only = True
+    engine = SyncEngine(access=gate)
+    engine.add_peer("eve")
+    found = []
+    for peer_id in ("eve", None):
+        ahead = await LookAhead.of(None, engine.foresight, peer_id, [large_message()])
+        found += [len(ahead.extensions(0, 1)[0])]
+    assert found == [0, MANY_CHECKS]
 
 
 async def test_a_large_message_is_looked_at_though_the_last_of_its_sender_was_refused() -> None:
