@@ -27,7 +27,7 @@ Worked example: `Hello(1, 32 zero bytes)` is `92 01 c4 20 00...00`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
@@ -397,6 +397,36 @@ def decode_message(number: int, payload: bytes) -> Message | None:
     except ValueError:
         return None
     return decode(FieldReader.unpack(payload, MAX_MESSAGE_BYTES))
+
+
+def says_nothing(message: Message) -> bool:
+    """Whether a message of a member lists nothing."""
+    match message:
+        case Update(changes=items) | Brief(counts=items) | Unclear(names=items):
+            return not items
+        case Stored(merged=merged, values=values):
+            return not (merged or values)
+        case Neighbors(added, removed):
+            return not (added or removed)
+        case Kept(introductions):
+            return not introductions
+        case _:
+            return False
+
+
+def split_known(
+    wanted: Sequence[tuple[RawCoId, Sessions | None]],
+) -> Iterator[tuple[tuple[RawCoId, Sessions | None], ...]]:
+    """Cut what is asked for into lists that each fit a query.
+
+    Each id is in one of them, with as much of what is held as fits: an answer is about all of it.
+    """
+    asked: set[RawCoId] = set()
+    for part in split_values(wanted, max_values=MAX_QUERY_IDS):
+        fresh = tuple(item for item in part if item[0] not in asked)
+        asked.update(co_id for co_id, _ in fresh)
+        if fresh:
+            yield fresh
 
 
 def split_values(

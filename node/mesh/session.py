@@ -21,7 +21,6 @@ from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
 from node.mesh.mesh_key import hello_proof, is_hello_proof
 from node.mesh.messages import (
     LISTED_VERSION,
-    MAX_QUERY_IDS,
     OLDEST_VERSION,
     TARGET_MESSAGE_BYTES,
     VERSION,
@@ -39,6 +38,8 @@ from node.mesh.messages import (
     Welcome,
     decode_message,
     message_type,
+    says_nothing,
+    split_known,
     split_values,
 )
 from node.mesh.outputs import (
@@ -78,7 +79,8 @@ MAX_UNREAD_BYTES = 32 << 20
 """Bytes of these, as they came; those of a node like this one are at most half as many."""
 
 MAX_ANSWER_SESSIONS = 262_144
-"""Counts in the answers to all open queries together (about 40 MB)."""
+"""Counts in the answers to all open queries together (about 40 MB). Who has more to tell has values
+that very many wrote to: the query is given up, and the rest is taken bit by bit."""
 
 
 _MemberMessage: TypeAlias = (Answer | Interest | Update | Evidence | Stored | Listed) | (
@@ -128,8 +130,8 @@ class MeshSession:
         self._admission_deadline = now + ADMISSION_SECONDS
         self._next_request = 1
         self._asked: dict[int, _OpenQuery] = {}
-        self._given_up: set[int] = set()
-        """Queries whose answers are not waited for any more; the member still has them."""
+        self._given_up: dict[int, frozenset[RawCoId]] = {}
+        """Ids of queries whose answers are not waited for; the member still has them."""
         self._unread: deque[bytes] = deque()
         """Questions, in the order in which they came."""
         self._unread_bytes = 0
@@ -223,7 +225,7 @@ class MeshSession:
             ):
                 self._note_length(message)
                 heard = self._hand_over(message)
-                return [Idle(), *heard] if _says_nothing(message) else heard
+                return [Idle(), *heard] if says_nothing(message) else heard
 
     def _note_length(self, message: Message) -> None:
         if isinstance(message, Update | Brief | Listed):
@@ -242,7 +244,7 @@ class MeshSession:
         Makes as many queries as it takes; ids beyond `MAX_OPEN_QUERIES` are not asked for.
         """
         outputs: list[Output] = []
-        for part in split_values(wanted, max_values=MAX_QUERY_IDS):
+        for part in split_known(wanted):
             if not part or not self.can_ask:
                 break
             known: dict[RawCoId, Sessions | None] = dict(part)
@@ -351,10 +353,11 @@ class MeshSession:
                 later = min(now + ANSWER_SECONDS, query.sent_at + MAX_ANSWER_SECONDS)
                 query.deadline = max(query.deadline, later)
         late = [number for number, query in self._asked.items() if now >= query.deadline]
-        for request_id in late:
-            del self._asked[request_id]
-            self._given_up.add(request_id)
-        return [QueryEnded(request_id, is_answered=False) for request_id in late]
+        return [self._give_up(request_id) for request_id in late]
+
+    def _give_up(self, request_id: int) -> QueryEnded:
+        self._given_up[request_id] = self._asked.pop(request_id).ids
+        return QueryEnded(request_id, is_answered=False)
 
     def close(self, reason: str = "channel closed", *, is_fault: bool = False) -> list[Output]:
         """The remote has gone, or we want no more of it: no question will be answered any more."""
@@ -417,7 +420,7 @@ class MeshSession:
         values = tuple(value for value in answer.values if value[0] in query.ids)
         query.sessions += sum(len(sessions or ()) for _co_id, sessions in values)
         if sum(other.sessions for other in self._asked.values()) > MAX_ANSWER_SESSIONS:
-            return self._close(f"answers with more than {MAX_ANSWER_SESSIONS} sessions")
+            return [self._give_up(answer.request_id), *self._receive_late(answer)]
         received = AnswerReceived(answer.request_id, answer.version, values)
         if answer.more:
             return [received]
@@ -427,11 +430,11 @@ class MeshSession:
 
     def _receive_late(self, answer: Answer) -> list[Output]:
         """An answer that nobody waits for: to a query that was given up, or never sent."""
-        if answer.request_id not in self._given_up:
-            return [Idle()]
+        ids = self._given_up.get(answer.request_id, frozenset())
         if not answer.more:
-            self._given_up.discard(answer.request_id)
-        return [AnsweredLate(answer.version, answer.values)]
+            self._given_up.pop(answer.request_id, None)
+        values = tuple(value for value in answer.values if value[0] in ids)
+        return [AnsweredLate(answer.version, values)] if values else [Idle()]
 
     def _hand_over(
         self, message: Update | Evidence | Stored | RunMessage | TrustMessage | HearsayMessage
@@ -479,20 +482,6 @@ class MeshSession:
 
 def _malformed(number: int, error: DecodeError) -> str:
     return f"malformed message {number}: {error}"
-
-
-def _says_nothing(message: Message) -> bool:
-    match message:
-        case Update(changes=items) | Brief(counts=items) | Unclear(names=items):
-            return not items
-        case Stored(merged=merged, values=values):
-            return not (merged or values)
-        case Neighbors(added, removed):
-            return not (added or removed)
-        case Kept(introductions):
-            return not introductions
-        case _:
-            return False
 
 
 def _transmit(message: Message) -> Transmit:

@@ -42,6 +42,7 @@ from node.mesh.session import (
     ADMISSION_SECONDS,
     ANSWER_SECONDS,
     MAX_ANSWER_SECONDS,
+    MAX_ANSWER_SESSIONS,
     MAX_OPEN_QUERIES,
     MAX_UNREAD_BYTES,
     MeshSession,
@@ -238,6 +239,43 @@ def test_long_answers_come_in_parts() -> None:
     assert pair.seen[0][-1] == QueryEnded(1, is_answered=True)
 
 
+def test_a_value_that_very_many_wrote_to_is_asked_for_once() -> None:
+    """Each question about a part of it would be answered with the whole."""
+    pair = members()
+    left = pair.machines[0]
+    many = {session_id(number): 1 for number in range(6000)}
+    pair.carry_out(0, left.ask([(B, None), (A, many), (co_id(9), {S: 1})], now=0))
+    asked = [output for output in pair.seen[1] if isinstance(output, Query)]
+    assert sorted(co_id for query in asked for co_id in query.ids) == sorted([A, B, co_id(9)])
+    known = {key: held for query in asked for key, held in zip(query.ids, query.known, strict=True)}
+    assert known[co_id(9)] == {S: 1}
+    assert 0 < len(known[A] or ()) < len(many)
+
+
+def test_who_holds_values_that_very_many_wrote_to_stays() -> None:
+    """Found in review: some clients had two nodes send each other away, by what they wrote."""
+    pair = members()
+    left, right = pair.machines
+    many = {session_id(number): 1 for number in range(30_000)}
+    values = [(co_id(number), many) for number in range(MAX_ANSWER_SESSIONS // len(many) + 2)]
+    pair.carry_out(0, left.ask([(co_id, None) for co_id, _ in values], now=0))
+    pair.carry_out(1, right.answer(1, 9, values))
+    assert left.state is State.MEMBER
+    assert pair.seen[0].count(QueryEnded(1, is_answered=False)) == 1
+    parts = [part for part in pair.seen[0] if isinstance(part, AnswerReceived | AnsweredLate)]
+    heard = {co_id: 0 for co_id, _ in values}
+    for part in parts:
+        for key, some in part.values:
+            heard[key] += len(some or ())
+    assert set(heard.values()) == {len(many)}
+    in_time = [part for part in parts if isinstance(part, AnswerReceived)]
+    sessions = sum(len(some or ()) for part in in_time for _, some in part.values)
+    assert sessions <= MAX_ANSWER_SESSIONS
+    pair.carry_out(0, left.ask([(A, None)], now=0))
+    pair.carry_out(1, right.answer(2, 9, [(A, None)]))
+    assert pair.seen[0][-1] == QueryEnded(2, is_answered=True)
+
+
 def test_what_is_not_answered_in_time_is_given_up() -> None:
     pair = members()
     left, right = pair.machines
@@ -294,8 +332,8 @@ def test_who_gives_up_and_asks_on_does_not_exceed_what_the_other_has_to_answer()
     assert left.ask([(A, None)], now=8) == []
     pair.clear()
     for query in asked:
-        pair.carry_out(1, right.answer(query.request_id, 9, [(A, None)]))
-    assert pair.seen[0] == len(asked) * [AnsweredLate(9, ((A, None),))]
+        pair.carry_out(1, right.answer(query.request_id, 9, [(query.ids[0], None)]))
+    assert pair.seen[0] == [AnsweredLate(9, ((query.ids[0], None),)) for query in asked]
     pair.carry_out(0, left.ask([(A, None)], now=9))
     assert isinstance(pair.seen[1][-1], Query)
 
@@ -306,6 +344,8 @@ def test_an_answer_to_nothing_that_was_asked_says_nothing() -> None:
     left.ask([(A, None)], now=0)
     left.advance(ANSWER_SECONDS)
     late = Answer(1, 1, ((A, {S: 1}),)).encode()
+    others = Answer(1, 1, ((B, {S: 1}),), more=True).encode()
+    assert left.receive(3, others, 2) == [Idle()]
     assert left.receive(3, late, 2) == [AnsweredLate(1, ((A, {S: 1}),))]
     assert left.receive(3, late, 2) == [Idle()]
 
