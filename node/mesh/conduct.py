@@ -62,6 +62,9 @@ PRESENT_PER_SECOND = 1 / 100
 """Every value that is here may be asked for at no cost, and again after a long while (this part of
 them each second); a node compares what it keeps when it meets another, and every five minutes."""
 
+SESSIONS_PER_LOOKUP = 128
+"""A value with more sessions takes as long to look up, and to tell of, as several: that is paid."""
+
 MAX_IDLE = 256
 IDLE_PER_SECOND = 1 / 10
 """A node sends a few such messages when it meets another, and when messages cross."""
@@ -82,6 +85,11 @@ MAX_UNKNOWN = 4096
 UNKNOWN_PER_SECOND = 1
 MAX_UNKNOWN_BYTES = 1 << 20
 UNKNOWN_BYTES_PER_SECOND = 1 << 10
+
+
+def extra_lookups(sessions: int) -> int:
+    """As how many more values one with so many sessions counts."""
+    return sessions // SESSIONS_PER_LOOKUP
 
 
 class Conduct:
@@ -161,14 +169,21 @@ class Conduct:
         self._failures += heard_at > since
 
     def note_looked_up(
-        self, seconds: float, present: int, absent: int, stored: int, now: float
-    ) -> None:
-        """Looking up values for it took so long; `present` of them are here, of `stored` in all."""
+        self, seconds: float, present: int, absent: int, stored: int, now: float, extra: int = 0
+    ) -> float:
+        """Looking up values for it took so long; returns which part of that it has to pay.
+
+        `present` of them are here, of `stored` in all; with their sessions they took as long as
+        `extra` more would have.
+        """
         free = self._absent.take(absent, now)
         free += self._present.take(present, now, most=stored)
-        paid = present + absent - free
-        if paid:
-            self.effort.spend(seconds * paid / (present + absent), now)
+        paid = present + absent + extra - free
+        if not paid:
+            return 0.0
+        share = paid / (present + absent + extra)
+        self.effort.spend(seconds * share, now)
+        return share
 
     def note_idle(self, now: float) -> None:
         """A message that said nothing, or what it had said before."""

@@ -36,7 +36,7 @@ class PulledChannel(Protocol):
 
 
 class MemberOutbox:
-    """Acknowledgements go first, then updates, what is said in brief, and at last testimony.
+    """Acknowledgements go first, then answers, updates, what is said in brief, at last testimony.
 
     What admins signed goes along with all of these: a listing may take minutes, in which the member
     would let in one that was shut out.
@@ -56,11 +56,14 @@ class MemberOutbox:
         """The member may reply that it holds these now, or that it does not know them."""
         self.room = Wakeup()
         """Some of the updates were sent."""
+        self.answer_taken = Wakeup()
+        """Some of the answer that waited was sent."""
         self._channel = channel
         self._session = session
         self._acknowledgements = acknowledgements
         self._hearsay = hearsay
         self._may_read = may_read
+        self._answer: deque[tuple[int, bytes]] = deque()
         self._updates: dict[RawCoId, dict[CoSessionId, int]] = {}
         self._listed: Listed | None = None
         self._records: deque[Records] = deque()
@@ -76,6 +79,7 @@ class MemberOutbox:
             # Read after the changes: this version has at least what they say.
             version = durable_length()
             messages = self._take_acknowledgements(version) + self._take_records()
+            messages += self._take_answer()
             if updates := self._take_updates(version, max_bytes):
                 announce()
                 messages += updates
@@ -86,6 +90,16 @@ class MemberOutbox:
             return messages or self._take_testimony()
 
         self._channel.set_source(take)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer waits for the connection."""
+        return bool(self._answer)
+
+    def queue_answer(self, outputs: Sequence[Output]) -> None:
+        """Send this part of an answer when the connection can take it."""
+        self._answer.extend(_encoded(outputs))
+        self._channel.wake_source()
 
     @property
     def updates(self) -> int:
@@ -152,6 +166,12 @@ class MemberOutbox:
 
     def _take_records(self) -> list[tuple[int, bytes]]:
         return _encoded(self._session.tell(self._records.popleft())) if self._records else []
+
+    def _take_answer(self) -> list[tuple[int, bytes]]:
+        if not self._answer:
+            return []
+        self.answer_taken.set()
+        return [self._answer.popleft()]
 
     def _take_updates(self, version: int, max_bytes: int) -> list[tuple[int, bytes]]:
         most = max(1, min(max_bytes // _UPDATE_VALUE_BYTES, MAX_UPDATE_VALUES))

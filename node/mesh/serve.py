@@ -21,9 +21,9 @@ from hypercore.errors import StorageError, UsageError
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from hypercore.store_connection import Allow
-from node.covalue.ids import RawCoId
 from node.errors import CorruptStore, NodeError
 from node.mesh.announcements import held_sessions
+from node.mesh.answering import answer_queries
 from node.mesh.content_door import stored_state
 from node.mesh.effort import SHARE
 from node.mesh.exchange import EXCHANGE_SECONDS, Traffic
@@ -33,7 +33,7 @@ from node.mesh.inquiry import Inquiry
 from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
 from node.mesh.member import Member
 from node.mesh.mesh import Mesh
-from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Listed, Query, Sessions, Welcome
+from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Listed, Welcome
 from node.mesh.penalties import Penalty
 from node.mesh.session import ADMISSION_SECONDS, WRONG_SECRET, MeshSession
 from node.mesh.turns import wait_turn
@@ -67,7 +67,6 @@ TURN_SECONDS = 0.005
 """Time spent on one member's messages after which others have their turn."""
 
 _log = structlog.get_logger(__name__)
-_QUERY_PAUSE = 64  # values looked up for a query before others have their turn
 
 
 class NotSpoken(NodeError):
@@ -207,7 +206,7 @@ async def _serve_admitted(
             is_shared = partial(_is_shared, mesh, member, welcome)
             is_offered = partial(_is_offered, mesh, welcome)
             nursery.start_soon(partial(cores.replicate, mux, is_shared, is_offered=is_offered))
-            nursery.start_soon(_answer_queries, mesh, member)
+            nursery.start_soon(answer_queries, mesh, member)
             nursery.start_soon(_watch_exchange, mesh, member, traffic)
             nursery.start_soon(mesh.keep_safe, member, core, cores)
             if member.direction.takes and member.data is not None:
@@ -274,63 +273,6 @@ async def _keep_time(member: Member) -> None:
         await trio.sleep(MOMENT_SECONDS)
         is_sending = session.answers_heard > answers or member.blocks_fetched > blocks
         member.carry_out(session.advance(trio.current_time(), is_sending=is_sending))
-
-
-async def _answer_queries(mesh: Mesh, member: Member) -> None:
-    """Answer in order, one at a time: that is what bounds the work a member can cause."""
-    while True:
-        await member.query_arrived.wait()
-        started = member.stopwatch()
-        while (query := member.next_query()) is not None:
-            member.conduct.effort.spend(member.stopwatch() - started, trio.current_time())
-            await mesh.recall.wait_readable()
-            values = await _look_up(mesh, member, query)
-            mesh.count_query()
-            # Read after the states: this version has at least what they say.
-            version = mesh.data.durable_length
-            member.answered(values)
-            pusher = mesh.pusher if query.wants_push else None
-            known = dict(zip(query.ids, query.known, strict=True))
-            held = {co_id: known[co_id] for co_id, sessions in values if sessions is not None}
-            mesh.data.replication.announce()
-            pushed, started = 0, member.stopwatch()
-            if pusher is not None:
-                pushed = pusher.push(member.id, held)  # so that the answer finds them announced
-            member.carry_out(member.session.answer(query.request_id, version, values))
-            if pusher is not None:
-                pushed += await pusher.push_dependencies(member.id, held)
-                if not pushed:  # it had all of that already
-                    seconds = member.stopwatch() - started
-                    member.conduct.effort.spend(seconds, trio.current_time())
-                await wait_turn(member)
-            started = member.stopwatch()
-
-
-async def _look_up(
-    mesh: Mesh, member: Member, query: Query
-) -> list[tuple[RawCoId, Sessions | None]]:
-    values: list[tuple[RawCoId, Sessions | None]] = []
-    if not (member.direction.gives and member.may_read):
-        return [(co_id, None) for co_id in query.ids]
-    stored = _stored_values(mesh)
-    for start in range(0, len(query.ids), _QUERY_PAUSE):
-        few = query.ids[start : start + _QUERY_PAUSE]
-        started, present = member.stopwatch(), 0
-        for co_id in few:
-            held = held_sessions(await stored_state(mesh.host, co_id))
-            values.append((co_id, held))
-            present += held is not None
-        took, now = member.stopwatch() - started, trio.current_time()
-        member.conduct.note_looked_up(took, present, len(few) - present, stored, now)
-        await wait_turn(member)
-    return values
-
-
-def _stored_values(mesh: Mesh) -> int:
-    try:
-        return mesh.host.store.count()
-    except CorruptStore:
-        return 0
 
 
 async def _stay_current(mesh: Mesh, member: Member, welcome: Welcome) -> None:

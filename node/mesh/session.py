@@ -256,17 +256,26 @@ class MeshSession:
         return outputs
 
     def answer(
-        self, request_id: int, version: int, values: Sequence[tuple[RawCoId, Sessions | None]]
+        self,
+        request_id: int,
+        version: int,
+        values: Sequence[tuple[RawCoId, Sessions | None]],
+        *,
+        more: bool = False,
     ) -> list[Output]:
-        """Answer a `Query`: what we hold of each id, at that version of our data core."""
+        """Answer a `Query`: what we hold of each id, at that version of our data core.
+
+        There is `more` of the answer to come.
+        """
         if self._state is not State.MEMBER or request_id not in self._to_answer:
             return []
-        self._to_answer.discard(request_id)
-        self.queries_answered += 1
+        if not more:
+            self._to_answer.discard(request_id)
+            self.queries_answered += 1
         self.values_answered += sum(sessions is not None for _, sessions in values)
         parts = list(split_values(values))
         return [
-            _transmit(Answer(request_id, version, part, more=number < len(parts)))
+            _transmit(Answer(request_id, version, part, more=more or number < len(parts)))
             for number, part in enumerate(parts, 1)
         ]
 

@@ -35,7 +35,14 @@ from swarm.io.connection import open_connection
 from swarm.io.mux import open_mux
 from tests.node.mesh.authors import Author
 from tests.node.node_process import NodeProcess
-from tests.support.hostile_members import ACCEPTED, KINDS, PATIENT, be_member, prepare
+from tests.support.hostile_members import (
+    ACCEPTED,
+    KINDS,
+    PATIENT,
+    be_member,
+    popular_contents,
+    prepare,
+)
 from tests.support.websocket_client import WebSocketClient, open_websocket
 
 MESH = "a mesh with a hostile member"
@@ -198,6 +205,7 @@ async def measure(kind: str, rounds: int) -> Line:
             async with node.running() as ready:
                 port = int(ready["ws"].rpartition(":")[2])
                 async with open_websocket(port) as client:
+                    await client.send("\n".join(map(encode_message, popular_contents()[1])))
                     await upload(client, make_frames(4 * number))  # warm up
                     before = await _upload_alone(client, data, 4 * number + 1)
                     frames = make_frames(4 * number + 2)

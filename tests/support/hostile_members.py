@@ -33,6 +33,7 @@ from hypercore.replication.messages import (
     Sync,
 )
 from hypercore.replication.messages import MessageType as Wire
+from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.mesh.membership import Membership
 from node.mesh.mesh_key import hello_proof
@@ -45,6 +46,7 @@ from node.mesh.messages import (
     Hello,
     Interest,
     Message,
+    MessageType,
     Query,
     Sessions,
     Update,
@@ -57,6 +59,7 @@ from node.mesh.session import MAX_OPEN_QUERIES
 from swarm.io.channel import Channel
 from swarm.io.mux import MuxHandle
 from tests.node.mesh import samples
+from tests.node.mesh.authors import Author
 from tests.support.forked_logs import fork_proof
 from tests.support.hostile_writers import HostileWriter
 from tests.support.trees import MANIFEST
@@ -67,6 +70,9 @@ DATA_KEY = Manifest.single_signer(KEYS.public_key).key
 LENGTH = 1000
 _BATCH = 16
 _HEAD_SECONDS = 0.1
+_POPULAR_SESSIONS = 1000
+_ASKED_AHEAD = 4
+_NO_MORE = b"\xc2"  # the last field of an answer
 _ENDINGS = (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError)
 
 
@@ -230,6 +236,29 @@ async def ask_without_end(mux: MuxHandle, channel: Channel) -> None:
                     ask()
 
 
+@cache
+def popular_contents() -> tuple[RawCoId, list[Content]]:
+    """A value that is to be stored before one asks for it: it was written to in many sessions."""
+    author = Author(0)
+    value = author.value("popular")
+    joined = [author.joined(value).edit("[]") for _ in range(_POPULAR_SESSIONS)]
+    return value.id, [value.edit("[]", with_header=True), *joined]
+
+
+async def ask_for_long_answers(mux: MuxHandle, channel: Channel) -> None:
+    """Ask for a value with very many sessions all the time, and do not even read the answers."""
+    co_id, _ = popular_contents()
+    with suppress(*_ENDINGS):
+        for number in range(_ASKED_AHEAD):
+            _send(channel, Query(number, (co_id,), (None,)))
+        number = _ASKED_AHEAD
+        while True:
+            for kind, payload in await channel.receive():
+                if kind == MessageType.ANSWER and payload[-1:] == _NO_MORE:
+                    _send(channel, Query(number, (co_id,), (None,)))
+                    number += 1
+
+
 async def announce_and_have_not(mux: MuxHandle, channel: Channel) -> None:
     """Offer ever new values, and show a log that has none of them."""
     async with trio.open_nursery() as nursery:
@@ -364,6 +393,7 @@ KINDS: dict[str, Hostile] = {
     "updates": partial(_pour, next_batch=_UPDATES),
     "queries": partial(_pour, next_batch=_QUERIES),
     "questions about what is not there": ask_without_end,
+    "questions whose answers are long": ask_for_long_answers,
     "interest": partial(_pour, next_batch=_always(_WIDE)),
     "interest that turns": partial(_pour, next_batch=_always(_WIDE, _NARROW)),
     "interest in ids that come and go": partial(_pour, next_batch=_FLIPPING_IDS),
@@ -376,6 +406,7 @@ KINDS: dict[str, Hostile] = {
 
 PATIENT = {
     "questions about what is not there": "asks no more than it may, and is answered slowly",
+    "questions whose answers are long": "asks for what is here, and is answered slowly",
     "interest that turns": "gets few turns where much has moved, each of which costs it",
     "interest in ids that come and go": "says nothing that it may not, and is read slowly",
 }

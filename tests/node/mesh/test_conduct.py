@@ -15,11 +15,13 @@ from node.mesh.conduct import (
     MAX_UNKNOWN_BYTES,
     REPLIES_PER_VALUE,
     RUN_SECONDS,
+    SESSIONS_PER_LOOKUP,
     TRUE_PER_SECOND,
     TURNS_PER_SECOND,
     Conduct,
+    extra_lookups,
 )
-from node.mesh.effort import MAX_CREDIT_SECONDS, SHARE
+from node.mesh.effort import MAX_CREDIT_SECONDS, MAX_PAUSE_SECONDS, SHARE
 from node.mesh.member_data import Cause
 from node.mesh.penalties import (
     FACTOR,
@@ -84,6 +86,15 @@ def test_what_is_here_may_be_asked_for_now_and_then_and_some_that_is_not() -> No
         assert conduct.effort.pause_seconds(later) == 0
         conduct.note_looked_up(6, stored // 2, MAX_ABSENT // 2, stored, later)
     assert conduct.fault() is None
+
+
+def test_what_a_value_takes_with_very_many_sessions_is_never_free() -> None:
+    assert [extra_lookups(n) for n in (0, 10, SESSIONS_PER_LOOKUP, 999)] == [0, 0, 1, 7]
+    conduct = Conduct(0)
+    assert conduct.note_looked_up(1, 1, 1, 10, 0) == 0
+    assert conduct.effort.pause_seconds(0) == 0
+    assert conduct.note_looked_up(1, 1, 1, 10, 0, extra=6) == 0.75
+    assert conduct.effort.pause_seconds(0) == MAX_PAUSE_SECONDS
 
 
 def test_who_says_nothing_again_and_again_goes() -> None:

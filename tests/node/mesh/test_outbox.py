@@ -10,15 +10,18 @@ from node.mesh.acknowledgements import Acknowledgements
 from node.mesh.hearsay import Hearsay
 from node.mesh.hearsay_messages import Brief, short_name
 from node.mesh.messages import (
+    Answer,
     Evidence,
     EvidenceKind,
     Message,
+    MessageType,
     Sessions,
     Stored,
     Update,
     decode_message,
 )
 from node.mesh.outbox import MAX_PENDING_UPDATES, MemberOutbox
+from node.mesh.outputs import Transmit
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.trust_messages import Records
 from tests.node.mesh.samples import co_id, session_id
@@ -70,6 +73,22 @@ class Outbox:
 
     def _announce(self) -> None:
         self.announced += 1
+
+
+def test_a_part_of_an_answer_waits_for_the_connection_behind_acknowledgements_alone() -> None:
+    outbox = Outbox()
+    outbox.box.queue_update({A: {S: 1}})
+    parts = [Answer(1, 9, ((B, {S: 2}),), more) for more in (True, False)]
+    transmits = [Transmit(MessageType.ANSWER, part.encode()) for part in parts]
+    outbox.box.queue_answer(transmits)
+    outbox.acknowledgements.owe(C, {S: 2})
+    stored, first, update = outbox.channel.carry()
+    assert isinstance(stored, Stored)
+    assert first == parts[0]
+    assert isinstance(update, Update)
+    assert outbox.box.is_answering
+    assert outbox.channel.carry() == [parts[1]]
+    assert not outbox.box.is_answering
 
 
 def test_what_is_told_in_full_is_read_at_once_so_our_log_is_announced_with_it() -> None:
