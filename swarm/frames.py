@@ -43,6 +43,13 @@ class FrameDecoder:
         self._chunk = chunk
         self._offset = 0
 
+    def clear(self) -> None:
+        """Forget what is buffered: nobody will take it."""
+        self._chunk = b""
+        self._offset = 0
+        self._partial = bytearray()
+        self._partial_size = -1
+
     def take(self) -> bytes | None:
         """The next whole frame, or None when more bytes are needed.
 

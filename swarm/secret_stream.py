@@ -168,6 +168,11 @@ class SecretStream:
         if self._decoder.buffered_bytes:
             raise self._fail(MalformedPacket("the stream ends within a frame"))
 
+    def close(self) -> None:
+        """Refuse everything from now on, and keep nothing of a message that will not come whole."""
+        self._state = _State.FAILED
+        self._decoder.clear()
+
     def send(self, messages: Sequence[bytes], now: float) -> list[Output]:
         """Seal messages. Requires an open stream.
 

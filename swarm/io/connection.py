@@ -324,4 +324,6 @@ async def open_connection(
             nursery.start_soon(connection._watch_silence)
             yield connection
     finally:
+        # What failed may hold on to it until garbage is collected, which megabytes do not hasten.
+        machine.close()
         await trio.aclose_forcefully(stream)

@@ -148,6 +148,7 @@ class MuxHandle:
         if self.is_ended:
             return
         self.error = error
+        _forget_frames(error)
         self._end.set()
         reason = "the connection ended" + (f": {error}" if error else "")
         for channel in self._channels.values():
@@ -321,6 +322,16 @@ class MuxHandle:
             self.abort()
         except (trio.BrokenResourceError, trio.ClosedResourceError, SwarmError) as error:
             self.abort(error)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Forget where an error came from: the frames have us, who have the error.
+
+    All of it, with what the connection holds, would stay until garbage is collected.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _next_turn(turn_bytes: int) -> int:

@@ -180,6 +180,18 @@ async def test_a_stranger_who_hangs_up_after_the_first_message() -> None:
             pass
 
 
+async def test_nothing_is_kept_of_a_message_that_did_not_come_whole(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_connection_pair() as (left, right):
+        begun = (2**20).to_bytes(3, "little") + bytes(1000)
+        await left.stream.send_all(begun)
+        with trio.move_on_after(0.1):
+            await right.receive()
+        assert right.partial_bytes == len(begun)
+    assert right.partial_bytes == 0
+
+
 async def test_garbage_after_the_handshake_is_told_as_such() -> None:
     left, right = trio.testing.memory_stream_pair()
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -272,6 +274,21 @@ async def test_a_malformed_frame_ends_the_connection_with_the_reason(frame: byte
         assert isinstance(mux.error, MalformedPacket)
         with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
             await left.receive()
+
+
+async def test_what_an_error_has_ended_goes_without_a_collection_of_garbage() -> None:
+    """Of connections that were long over megabytes stayed, until there were a million objects."""
+    gc.disable()
+    try:
+        async with open_connection_pair() as (left, right):
+            async with open_mux(right) as mux:
+                await left.send([b"\x01"])
+                await mux.wait_ended()
+            what_is_left = weakref.ref(mux)
+            del mux
+            assert what_is_left() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_receiver_that_does_not_read_stops_the_socket() -> None:
