@@ -4,6 +4,11 @@ Every answer longer than its request is taken from an allowance of the host that
 for all hosts together. Faking a victim's address yields what a phone line carries, from each node;
 honest lookups of one household stay far below. Hosts of private networks are not limited.
 
+Answers that are a little longer come from the host's allowance alone. With the headers around both
+they have at most 2.7 times the bytes of their request; and whoever does not answer pings is taken
+for dead, so that some 200 requests a second under faked addresses would take a node out of the
+network.
+
 | request               | bytes | answer, at most | factor |
 |-----------------------|------:|----------------:|-------:|
 | PING                  |    11 |              42 |    3.8 |
@@ -32,6 +37,8 @@ HOST_BURST_BYTES = 32_768
 HOST_BYTES_PER_SECOND = 4_096
 TOTAL_BURST_BYTES = 4_194_304
 TOTAL_BYTES_PER_SECOND = 262_144
+LITTLE_BYTES = 128
+"""So much longer than its request, an answer is not counted with those to all hosts."""
 
 _REMEMBERED = 4096
 
@@ -65,9 +72,10 @@ class Allowance:
             self._hosts.popitem(last=False)
         bucket.fill(now, HOST_BYTES_PER_SECOND, HOST_BURST_BYTES)
         self._total.fill(now, TOTAL_BYTES_PER_SECOND, TOTAL_BURST_BYTES)
-        if excess > bucket.left or excess > self._total.left:
+        of_all = 0 if excess <= LITTLE_BYTES else excess
+        if excess > bucket.left or of_all > self._total.left:
             self.refused += 1
             return False
         bucket.left -= excess
-        self._total.left -= excess
+        self._total.left -= of_all
         return True

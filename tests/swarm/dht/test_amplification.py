@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 
@@ -127,6 +128,21 @@ def test_many_victims_share_one_allowance() -> None:
         sent += 1000 * allowance_of_all.admit(host, 0, 1000, 0.0)
     assert TOTAL_BURST_BYTES - 1000 < sent <= TOTAL_BURST_BYTES
     assert allowance_of_all.admit("192.0.2.1", 0, 1000, 1.0), "time heals"
+
+
+def test_pings_are_answered_when_the_allowance_of_all_is_used_up() -> None:
+    """Some 200 look-ups a second, under faked addresses, took a node out of the network."""
+    limited = Allowance(0.0)
+    hosts = (f"60.{index >> 8}.{index & 255}.1" for index in itertools.count())
+    while limited.admit(next(hosts), 0, 1000, 0.0):
+        pass
+    for name in ("PING", "PING_NAT", "DELAYED_PING", "DOWN_HINT", "FIND_NODE"):
+        assert limited.admit("192.0.2.1", *measure(REQUESTS[name]), 0.0)
+    for name in ("LOOKUP", "MUTABLE_GET", "IMMUTABLE_GET"):
+        assert not limited.admit("192.0.2.1", *measure(REQUESTS[name]), 0.0)
+    while limited.admit("192.0.2.1", 11, 42, 0.0):
+        pass
+    assert limited.admit("192.0.3.1", 11, 42, 0.0), "each host has its own share still"
 
 
 def test_answers_no_longer_than_their_requests_are_free() -> None:
