@@ -39,7 +39,7 @@ from tests.simulation.clients import SimulatedClient
 from tests.simulation.clocks import clocks_of_hosts
 from tests.simulation.deeds import Deeds
 from tests.simulation.determinism import LogWatch, derive, run_deterministic
-from tests.simulation.excuses import EXCUSED
+from tests.simulation.excuses import EXCUSED, WITHOUT_KEEPERS
 from tests.simulation.faults import FaultMaker
 from tests.simulation.membership import misjudged, not_gone, not_kept
 from tests.simulation.network import Network
@@ -164,6 +164,8 @@ class Cluster:
             logs.uninstall()
         happened = {step.what for step in self._script.steps}
         excuses = [excuse for what, excuse in EXCUSED.items() if what in happened]
+        if any(node.plan.min_copies > 1 for node in self._nodes):
+            excuses.append(WITHOUT_KEEPERS)
         for complaint in logs.complaints:
             if not any(re.search(excuse, complaint) for excuse in excuses):
                 self._complain(f"logged: {complaint}")

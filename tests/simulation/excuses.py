@@ -18,3 +18,6 @@ EXCUSED: dict[Fault | Deed, str] = {
     Deed.FORK: r"(content refused.*bad signature on|session forked)",
 }
 """What is logged above `info` when a run has one of these."""
+
+WITHOUT_KEEPERS = r"clients wait for copies that no member makes"
+"""And when a node wants two copies: who would keep the second may be shut out, or cut off."""
