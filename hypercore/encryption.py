@@ -115,7 +115,13 @@ class KeyedEncryption:
         return cipher.encrypt(index, fork, block)
 
     def decrypt(self, index: int, block: bytes) -> bytes:
-        """As `BlockCipher.decrypt`. Raises: WrongEncryptionKey too, if it is the first block."""
+        """As `BlockCipher.decrypt`.
+
+        Raises: WrongEncryptionKey if that shows in the first block, and for one that is too short
+        to be encrypted at all: nobody's disk makes it so.
+        """
+        if len(block) < PADDING:
+            raise WrongEncryptionKey(index)
         cipher = self._proven
         if cipher is not None:
             return cipher.decrypt(index, block)

@@ -176,11 +176,14 @@ async def test_a_wrong_key_is_refused_before_it_spoils_anything(tmp_path: Path) 
         await core.append([b"hello", b"world"])
         plain = await store.get(name="plain")
         await plain.append(b"a plain block")
+        short = await store.get(name="short")
+        await short.append(b"short")
     async with open_corestore(tmp_path) as store:
         with pytest.raises(WrongEncryptionKey, match="block 0 was not encrypted with this key"):
             await store.get(name="secret", encryption_key=OTHER)
-        with pytest.raises(WrongEncryptionKey):
-            await store.get(name="plain", encryption_key=KEY)
+        for name in ("plain", "short"):
+            with pytest.raises(WrongEncryptionKey):
+                await store.get(name=name, encryption_key=KEY)
         core = await store.get(name="secret", encryption_key=KEY)
         assert await core.get(1) == b"world"
 
@@ -195,6 +198,21 @@ async def test_any_fork_number_is_told_from_a_wrong_key(tmp_path: Path, fork: in
     async with open_corestore(tmp_path) as store:
         core = await store.get(name="secret", encryption_key=KEY)
         assert await core.get(0) == b"hello"
+
+
+async def test_a_block_too_short_to_be_encrypted_is_no_damage_of_our_disk() -> None:
+    async with (
+        open_corestore(None) as store,
+        open_corestore(None) as other_store,
+        replicating(store, other_store),
+    ):
+        core = await store.get(name="half secret")
+        await core.append([BlockCipher(KEY, core.key).encrypt(0, 0, b"hello"), b"short"])
+        copy = await other_store.get(key=core.key, encryption_key=KEY)
+        assert await copy.get(0) == b"hello"
+        for _ in range(2):
+            with pytest.raises(WrongEncryptionKey, match="block 1"):
+                await copy.get(1)
 
 
 async def test_a_reader_with_a_wrong_key_is_told_with_the_first_block() -> None:
