@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 import structlog
@@ -79,6 +79,8 @@ class StoreReader:
         """What is answered from a value's rows."""
         self._long = _Lane()
         """What takes reading all transactions of a value: seconds, if it is large."""
+        self._rehashing: dict[RawCoId, dict[CoSessionId, int]] = {}
+        """All that is to be hashed of a value whose turn has not come: it is read once for that."""
         self._judging = _Lane()
         self._going_on = Wakeup()
 
@@ -88,7 +90,12 @@ class StoreReader:
                 self._going_on.set()
             case LoadValue():
                 self._short.put(question)
-            case Rehash() | ReadGroup():
+            case Rehash(co_id, session_id, count):
+                if co_id not in self._rehashing:
+                    self._rehashing[co_id] = {}
+                    self._long.put(question)
+                self._rehashing[co_id][session_id] = count
+            case ReadGroup():
                 self._long.put(question)
             case JudgeGroup():
                 self._judging.put(question)
@@ -141,9 +148,8 @@ class StoreReader:
                 value = await self._read_value(co_id, is_wanted)
                 # What is not there costs next to nothing.
                 return self._engine.loaded(co_id, value), 0 if value is None else READ_COST
-            case Rehash(co_id, session_id, count):
-                running = await self._rehash(co_id, session_id, count)
-                return self._engine.rehashed(co_id, session_id, count, running), READ_COST
+            case Rehash(co_id):
+                return await self._rehash(co_id, self._rehashing.pop(co_id)), READ_COST
             case ReadGroup(co_id, begun):
                 group = await read_group(self._store, co_id, begun)
                 return self._engine.group_read(co_id, group), READ_COST
@@ -179,23 +185,42 @@ class StoreReader:
                 return None
         return await self._store.load_value(co_id)
 
-    async def _rehash(self, co_id: RawCoId, session_id: CoSessionId, count: int) -> RunningHash:
-        """Hash the transactions [0, count) of a stored session. Raises: CorruptStore."""
-        running = RunningHash()
+    async def _rehash(self, co_id: RawCoId, sessions: Mapping[CoSessionId, int]) -> list[Output]:
+        """Hash the first so many transactions of stored sessions. Raises: CorruptStore."""
+        hashes = await self._hash(co_id, sessions)
+        outputs: list[Output] = []
+        for number, (session_id, running) in enumerate(hashes.items(), 1):
+            count = sessions[session_id]
+            outputs += self._engine.rehashed(co_id, session_id, count, running)
+            if number % TURN == 0:
+                self._answered(outputs)
+                outputs = []
+                await trio.lowlevel.checkpoint()
+        return outputs
+
+    async def _hash(
+        self, co_id: RawCoId, sessions: Mapping[CoSessionId, int]
+    ) -> dict[CoSessionId, RunningHash]:
         value = await self._store.load_value(co_id)
         if value is None:
             raise CorruptStore(co_id, "it was stored and is gone")
-        counts = {key: item.count for key, item in value.sessions.items()}
-        done = counts[session_id] = 0
-        while done < count:
+        stops = {key: item.count for key, item in value.sessions.items()}
+        counts = {**stops, **dict.fromkeys(sessions, 0)}
+        hashes = {key: RunningHash() for key in sessions}
+        left = dict(sessions)
+        while left:
             loaded = await self._store.load(co_id, KnownState(True, counts), _REHASH_BYTES)
             for piece in loaded.pieces:
-                part = piece.new.get(session_id)
-                if part is not None:
-                    feed(running, part.transactions[: count - done])
-                    done = part.stop
                 merge_counts(counts, piece.known_state.sessions)  # other sessions grow meanwhile
+                for session_id, (after, transactions, _) in piece.new.items():
+                    count = left.get(session_id)
+                    if count is None:
+                        continue
+                    feed(hashes[session_id], transactions[: count - after])
+                    if after + len(transactions) >= count:
+                        del left[session_id]
+                        counts[session_id] = max(counts[session_id], stops.get(session_id, 0))
             if not loaded.pieces:
-                raise CorruptStore(co_id, f"{session_id} ends at {done}, not at {count}")
+                raise CorruptStore(co_id, f"sessions end before they should: {[*left.items()][:3]}")
             await trio.lowlevel.checkpoint()
-        return running
+        return hashes

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import trio
 import trio.testing
 
 from bee.bee import Bee
-from node.cojson.client_link import SERVE_BYTES, ClientLink
+from node.cojson.client_link import SERVE_BYTES, TURN, ClientLink
 from node.cojson.crypto import RunningHash
 from node.cojson.host import open_sync_host
 from node.cojson.host_options import HostOptions
@@ -14,9 +16,10 @@ from node.cojson.messages import Known, Load, Message, decode_line
 from node.cojson.outputs import Rehash
 from node.cojson.store_reader import LONG_READS
 from node.covalue.bee_store import BeeStore
-from node.covalue.ids import RawCoId
+from node.covalue.content import Content, SessionContent
+from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
-from node.covalue.store import LoadedPieces
+from node.covalue.store import LoadedPieces, StoredValue
 from tests.support.authors import Author, edits, group_header, map_header
 from tests.support.data_log import DataLog
 from tests.support.engine_shell import EngineShell
@@ -80,6 +83,52 @@ async def test_loads_do_not_wait_while_sessions_are_hashed_anew() -> None:
     for content in more:
         held = KnownState(True, {ANN.session_id(as_agent=True): 3})
         assert Known(content.co_id, held) in answers
+
+
+class CountingStore(BeeStore):
+    """How often each value was read, whole or in part."""
+
+    def __init__(self, log: DataLog) -> None:
+        super().__init__(Bee(log), log)
+        self.reads: Counter[RawCoId] = Counter()
+
+    async def load(
+        self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
+    ) -> LoadedPieces:
+        self.reads[co_id] += 1
+        return await super().load(co_id, known, max_bytes)
+
+    async def load_value(self, co_id: RawCoId) -> StoredValue | None:
+        self.reads[co_id] += 1
+        return await super().load_value(co_id)
+
+
+async def test_a_value_is_read_once_for_all_its_sessions_that_are_hashed_anew() -> None:
+    """One message to each of 2000 sessions had it read 4000 times, for two minutes."""
+    log = DataLog()
+    names = [str(number) for number in range(2 * TURN)]
+
+    def content(count: int, after: int = 0) -> Content:
+        """Of sessions of different lengths, as many further transactions."""
+        new: dict[CoSessionId, SessionContent] = {}
+        for number, name in enumerate(names):
+            log = edits(count + number % 3)
+            start = after and after + number % 3
+            new |= ANN.content(SMALL, log, after=start, session=name, as_agent=True).new
+        return Content(SMALL.id, None if after else SMALL, new, SMALL.priority)
+
+    async with open_sync_host(BeeStore(Bee(log), log)) as host:
+        await host.receive_content("test", [content(2)])
+    store = CountingStore(log)
+    async with open_sync_host(store) as host:
+        receipt = await host.receive_content("test", [content(4, 2)])
+        assert receipt.refused == receipt.partly == {}
+        assert store.reads[SMALL.id] <= 4
+    value = await store.load_value(SMALL.id)
+    assert value is not None
+    assert sorted(item.count for item in value.sessions.values()) == sorted(
+        4 + number % 3 for number, _ in enumerate(names)
+    )
 
 
 async def test_loads_do_not_wait_while_a_group_is_read() -> None:
