@@ -7,6 +7,7 @@ second: each load looked at all members, and the first of each client in one go.
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
@@ -155,3 +156,40 @@ def test_who_is_hired_while_a_large_group_is_offered_comes_before_it(shell: Engi
         outputs += going_on
     served = [co_id for peer_id, co_id in offered(outputs) if peer_id == "b"]
     assert served.index(BOB.account_id) < served.index(GROUP.id)
+
+
+class CountedId(str):
+    """An id that counts how often it is looked up."""
+
+    __slots__ = ()
+    looks = 0
+
+    def __hash__(self) -> int:
+        CountedId.looks += 1
+        return super().__hash__()
+
+    __eq__ = str.__eq__
+
+
+def looks_at_commit(count: int) -> int:
+    """How often ids are looked up when so many values, which a client has, grow in one commit."""
+    shell = EngineShell()
+    shell.client("ann")
+    shell.client("b")
+    shell.say("ann", ANN.account(), ANN.content(GROUP, FOUNDING[:1]))
+    headers = [map_header(f"{number}", GROUP.id) for number in range(count)]
+    for step in (0, 1):
+        for header in headers:
+            edit = ANN.content(header, edits(step + 1), after=step, with_header=not step)
+            shell.say("ann", replace(edit, co_id=RawCoId(CountedId(header.id))))
+        CountedId.looks = 0
+        shell.commit()
+        if not step:
+            shell.say("b", *(Load(header.id, NOTHING) for header in headers))
+        assert len(ids(shell, "b")) >= count
+    return CountedId.looks
+
+
+def test_what_grows_together_is_not_looked_up_for_each_of_all_others() -> None:
+    """A commit may move a thousand values: a million looks for each client that has them."""
+    assert looks_at_commit(200) < 3 * looks_at_commit(100)
