@@ -19,7 +19,7 @@ from node.cojson.engine_state import EngineState
 from node.cojson.messages import Known
 from node.cojson.outputs import GoOn, Output, Send, Serve
 from node.cojson.peer_view import PeerView, ValueView
-from node.cojson.value_table import Order, Phase, ValueEntry
+from node.cojson.value_table import DependencyOrder, Phase, ValueEntry
 from node.covalue.header import VALUE_PRIORITY
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
@@ -37,7 +37,7 @@ class _Stop(NamedTuple):
 
     co_id: RawCoId
     passed: int = 0
-    order: Order | None = None
+    order: DependencyOrder | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from node.cojson.gatekeeper import UNKNOWN_ORIGIN, Origin
-from node.cojson.value_table import Order
+from node.cojson.value_table import DependencyOrder
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState, SessionCounts
 
@@ -65,7 +65,7 @@ class ValueView:
     """Whether anything was said about this value on this connection."""
     offered_version: int = 0
     """The version of the value that was last offered with all it depends on."""
-    passed_of: Order | None = None
+    passed_of: DependencyOrder | None = None
     """The order of dependencies of which the first `passed` need not be looked at again."""
     passed: int = 0
     unsettled: int = 0

@@ -50,8 +50,8 @@ class Phase(Enum):
     """What is stored cannot be read."""
 
 
-class Order:
-    """Of what a value depends on; no two are equal."""
+class DependencyOrder:
+    """That of what a value depends on, as it was once; no two are equal."""
 
     __slots__ = ()
 
@@ -64,7 +64,7 @@ class ValueEntry:
     phase: Phase = Phase.LOADING
     header: CoValueHeader | None = None
     dependencies: dict[RawCoId, None] = field(default_factory=dict)
-    order: Order = field(default_factory=Order)
+    order: DependencyOrder = field(default_factory=DependencyOrder)
     """A new object whenever these are not what they were and, after that, what came."""
     logs: dict[CoSessionId, SessionLog] = field(default_factory=dict)
     """Accepted: verified, perhaps not durable yet. Changed by the methods below."""
@@ -94,7 +94,7 @@ class ValueEntry:
         self.phase = Phase.HELD
         self.header = stored.header
         self.dependencies = dict.fromkeys(sorted(stored.dependencies))
-        self.order = Order()
+        self.order = DependencyOrder()
         self.durable = stored.known_state
         self.is_deleted = self.is_tombstone = stored.is_deleted
         self.logs = {
@@ -121,7 +121,7 @@ class ValueEntry:
         self.logs = {key: self.logs[key] for key in session_ids}
         self.hashes = sum([log.running is not None for log in self.logs.values()])
         self.dependencies = dict.fromkeys(session_dependencies(self.logs))
-        self.order = Order()
+        self.order = DependencyOrder()
 
     @property
     def is_busy(self) -> bool:

@@ -187,14 +187,16 @@ class Announcements:
 
     def _give_way(self) -> None:
         """Some of what waits for a slow member is to be fetched from others that have it."""
-        member_id, count = next(iter(self._giving_way.items()), (b"", 0))
+        if not self._giving_way:
+            return
+        member_id, count = next(iter(self._giving_way.items()))
         queue = self._queues.get(member_id, OrderedDict())
         looks = list(islice(queue, min(count, LOOKS)))
         for co_id in looks:
             queue.move_to_end(co_id)
             self._enqueue(co_id)
         if len(looks) < LOOKS or len(looks) == count:
-            self._giving_way.pop(member_id, None)
+            del self._giving_way[member_id]
         else:
             self._giving_way[member_id] = count - LOOKS
 
