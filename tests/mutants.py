@@ -18,6 +18,7 @@ import importlib
 import importlib.abc
 import importlib.util
 import os
+import select
 import signal
 import sys
 import time
@@ -27,7 +28,7 @@ from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 
@@ -98,10 +99,9 @@ class Places(ast.NodeVisitor):
                 self._look_at_not(value, partial(setattr, node, name))
                 self.visit(value)
 
-    def _look_at(self, item: ast.AST, siblings: list[ast.AST], place: int) -> None:
+    def _look_at(self, item: ast.AST, siblings: list[Any], place: int) -> None:
         """A statement in its block, or an expression among others."""
-        is_call = isinstance(item, ast.Expr) and isinstance(item.value, ast.Call | ast.Await)
-        if is_call or isinstance(item, ast.Raise | ast.Continue | ast.Break | ast.AugAssign):
+        if isinstance(item, ast.stmt) and _may_be_left_out(item):
             nothing = ast.copy_location(ast.Pass(), item)
             self._add(item, "without it", lambda: siblings.__setitem__(place, nothing))
         self._look_at_not(item, partial(siblings.__setitem__, place))
@@ -113,18 +113,18 @@ class Places(ast.NodeVisitor):
             operand = item.operand
             self._add(item, "without not", lambda: put(operand))
 
-    def _add(self, node: ast.AST, what: str, apply: Callable[[], None]) -> None:
-        self.changes.append(Change(node.lineno, what, apply))  # type: ignore[attr-defined]
+    def _add(self, node: ast.expr | ast.stmt, what: str, apply: Callable[[], None]) -> None:
+        self.changes.append(Change(node.lineno, what, apply))
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for place, statement in enumerate(node.body):
-            self._look_at(statement, node.body, place)  # type: ignore[arg-type]
+            self._look_at(statement, node.body, place)
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
             self.visit(default)
         for place, statement in enumerate(node.body):
-            self._look_at(statement, node.body, place)  # type: ignore[arg-type]
+            self._look_at(statement, node.body, place)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self.visit_FunctionDef(node)
@@ -158,7 +158,7 @@ class Places(ast.NodeVisitor):
         for place, operator in enumerate(node.ops):
             other = _OTHERS[type(operator)]()
             what = f"{type(operator).__name__} as {type(other).__name__}"
-            self._add(node, what, lambda p=place, o=other: node.ops.__setitem__(p, o))  # type: ignore[misc]
+            self._add(node, what, partial(node.ops.__setitem__, place, other))
         self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp | ast.BoolOp | ast.AugAssign) -> None:
@@ -180,6 +180,12 @@ class Places(ast.NodeVisitor):
             self._add(node, f"{not value}", lambda: setattr(node, "value", not value))
         elif isinstance(value, int):
             self._add(node, f"{value + 1}", lambda: setattr(node, "value", value + 1))
+
+
+def _may_be_left_out(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Call | ast.Await)
+    return isinstance(statement, ast.Raise | ast.Continue | ast.Break | ast.AugAssign)
 
 
 def places(source: str) -> tuple[ast.Module, list[Change]]:
@@ -215,16 +221,17 @@ def run_tests(tests: Sequence[str], mutant: _Mutant | None, seconds: float) -> b
     """Run them in a fork; whether they passed in that time."""
     child = os.fork()
     if child == 0:
-        os._exit(_judge(tests, mutant))
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return status == 0
-        time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+        code = 1  # also of a module that ends the process where it is imported
+        try:
+            code = _judge(tests, mutant)
+        finally:
+            os._exit(code)
+    ended = os.pidfd_open(child)
+    is_late = not any(select.select([ended], [], [], seconds))
+    os.close(ended)
+    if is_late:
+        os.killpg(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def _judge(tests: Sequence[str], mutant: _Mutant | None) -> int:
@@ -234,24 +241,13 @@ def _judge(tests: Sequence[str], mutant: _Mutant | None) -> int:
         os.dup2(silence, stream)
     if mutant is not None:
         sys.meta_path.insert(0, mutant)
-    try:
-        import pytest
+    import pytest
 
-        # That it fails is enough: the smallest example takes most of the time.
-        engine = importlib.import_module("hypothesis.internal.conjecture.engine")
-        engine.ConjectureRunner.shrink_interesting_examples = lambda _: None
-        options = (
-            "-x",
-            "-q",
-            "-n0",
-            "-p",
-            "no:cacheprovider",
-            "-W",
-            "ignore::pytest.PytestWarning",
-        )
-        return int(pytest.main([*options, *(f"tests/{test}" for test in tests)]))
-    except BaseException:  # noqa: BLE001  # such as SystemExit, of a module that is wrong now
-        return 1
+    # That it fails is enough: the smallest example takes most of the time.
+    engine = importlib.import_module("hypothesis.internal.conjecture.engine")
+    engine.ConjectureRunner.shrink_interesting_examples = lambda _: None
+    options = ["-x", "-n0", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestWarning"]
+    return int(pytest.main([*options, *(f"tests/{test}" for test in tests)]))
 
 
 def try_module(path: Path, tests: Sequence[str], only: Sequence[int], jobs: int) -> Iterator[str]:

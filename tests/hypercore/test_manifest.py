@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -317,8 +318,8 @@ def test_any_bytes_are_a_manifest_or_a_decode_error(version: bytes, data: bytes)
 
 
 def test_what_linked_cores_and_user_data_need_is_chosen() -> None:
-    given = [{}, {"linked": [HASH]}, {"user_data": b""}, {"linked": [HASH], "user_data": b"x"}]
-    made = [Manifest.multi_signer(SIGNERS[:2], **options) for options in given]  # type: ignore[arg-type]
+    of = partial(Manifest.multi_signer, SIGNERS[:2])
+    made = [of(), of(linked=[HASH]), of(user_data=b""), of(linked=[HASH], user_data=b"x")]
     assert [manifest.version for manifest in made] == [1, 2, 2, 2]
     assert not any(manifest.allow_patch for manifest in made)
     assert [manifest.linked for manifest in made] == [None, (HASH,), None, (HASH,)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
-import trio
 
-from tests.support.running_node import INTEROP, open_running_node, wait_members
+from tests.support.running_node import open_running_node, run_claims, wait_members
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -21,18 +20,8 @@ ONE_SERVER_ONLY = "content sent to a deleted value is acknowledged"
 it: that node learns of the deletion with the first load, and stores what it is sent until then."""
 
 
-async def conformance(*arguments: str) -> str:
-    """Run the checks; the last line says how many passed, the rest which did not."""
-    with trio.fail_after(300):
-        result = await trio.run_process(
-            ["node", "conformance.mjs", *arguments],
-            cwd=INTEROP,
-            capture_stdout=True,
-            check=False,
-            stderr=subprocess.STDOUT,
-        )
-    lines = result.stdout.decode().splitlines()
-    return "\n".join([line for line in lines if not line.startswith("ok ")])
+conformance = partial(run_claims, "conformance.mjs")
+"""Run the checks; the last line says how many passed, the rest which did not."""
 
 
 @pytest.mark.parametrize("store", STORES)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
-import trio
 
-from tests.support.running_node import INTEROP, open_running_node, wait_members
+from tests.support.running_node import open_running_node, run_claims, wait_members
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -18,18 +17,8 @@ SAFE = ("--min-copies", "2", "--replicate", "all")
 ALL = "18 passed, 0 failed"
 
 
-async def run_app(*servers: str) -> str:
-    """What did not come true, and how much did."""
-    with trio.fail_after(180):
-        result = await trio.run_process(
-            ["node", "jazz_app.mjs", *servers],
-            cwd=INTEROP,
-            capture_stdout=True,
-            check=False,
-            stderr=subprocess.STDOUT,
-        )
-    lines = result.stdout.decode().splitlines()
-    return "\n".join([line for line in lines if not line.startswith("ok ")])
+run_app = partial(run_claims, "jazz_app.mjs")
+"""Run it, with a server for each of its two users."""
 
 
 @pytest.mark.parametrize("store", ["bee", "sqlite", "hybrid"])

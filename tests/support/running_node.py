@@ -166,3 +166,20 @@ async def _end(process: trio.Process) -> None:
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 await stream.aclose()
+
+
+async def run_claims(script: str, *arguments: str) -> str:
+    """Run a client script that prints a line for each claim: those that are not true, and the sum.
+
+    The sum is its last line, and what it says when it breaks off is in there, too.
+    """
+    with trio.fail_after(300):
+        result = await trio.run_process(
+            ["node", script, *arguments],
+            cwd=INTEROP,
+            capture_stdout=True,
+            check=False,
+            stderr=subprocess.STDOUT,
+        )
+    lines = result.stdout.decode().splitlines()
+    return "\n".join([line for line in lines if not line.startswith("ok ")])

@@ -61,14 +61,16 @@ async def open_pair() -> AsyncIterator[tuple[WebSocketStream, WebSocketStream]]:
 
 
 @asynccontextmanager
-async def open_raw() -> AsyncIterator[tuple[trio.abc.Stream, WebSocketStream]]:
-    """A client that writes its frames itself, and the server."""
+async def open_raw(
+    wrap: Callable[[trio.abc.Stream], trio.abc.Stream] = lambda stream: stream,
+) -> AsyncIterator[tuple[trio.abc.Stream, WebSocketStream]]:
+    """A client that writes its frames itself, and the server, whose stream may be wrapped."""
     near, far = trio.testing.memory_stream_pair()
     client = ClientProtocol(parse_uri("ws://example.org/"))
     servers: list[WebSocketStream] = []
 
     async def accept() -> None:
-        servers.append(await accept_websocket(far))
+        servers.append(await accept_websocket(wrap(far)))
 
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
@@ -302,34 +304,25 @@ class CloggedStream(trio.abc.Stream):
 
 async def test_who_pings_and_takes_no_answer_is_read_no_further() -> None:
     """Found in review: what it is owed was kept without a bound."""
-    near, far = trio.testing.memory_stream_pair()
-    clogged = CloggedStream(far)
-    client = ClientProtocol(parse_uri("ws://example.org/"))
-    servers: list[WebSocketStream] = []
+    wrapped: list[CloggedStream] = []
 
-    async def accept() -> None:
-        servers.append(await accept_websocket(clogged))
+    def wrap(stream: trio.abc.Stream) -> trio.abc.Stream:
+        wrapped.append(CloggedStream(stream))
+        return wrapped[0]
 
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(accept)
-            client.send_request(client.connect())
-            await near.send_all(b"".join(client.data_to_send()))
-            client.receive_data(bytes(await near.receive_some()))
+    async with open_raw(wrap) as (near, server):
+        [clogged] = wrapped
         clogged.unclogged = trio.Event()
         clogged.reads = 0
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(servers[0].send_all, b"never taken")
-            nursery.start_soon(servers[0].receive_some)
+            nursery.start_soon(server.send_all, b"never taken")
+            nursery.start_soon(server.receive_some)
             for _ in range(3 * MAX_UNANSWERED_PINGS):
-                client.send_ping(b"?")
-                await near.send_all(b"".join(client.data_to_send()))
+                await near.send_all(Frame(Opcode.PING, b"?").serialize(mask=True))
                 await trio.testing.wait_all_tasks_blocked()
             assert clogged.reads == MAX_UNANSWERED_PINGS + 1
             clogged.unclogged.set()
-            client.send_binary(b"words")
-            await near.send_all(b"".join(client.data_to_send()))
-        await trio.aclose_forcefully(servers[0])
+            await near.send_all(Frame(Opcode.BINARY, b"words").serialize(mask=True))
 
 
 @pytest.mark.parametrize("opcode", [Opcode.BINARY, Opcode.CONT, Opcode.PONG, Opcode.PING])
