@@ -125,6 +125,8 @@ class Tree:
         Raises: CorruptTree, HistoryReplaced; BlockNotAvailable for what our own log gave up.
         Cancel: nothing has changed; blocks that were asked for may still come.
         """
+        # Known before the first step: where a range ends is found out once.
+        self.reader.is_alone = not self.log.peers
         try:
             try:
                 return step(self.reader)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bee import Bee, Entry
@@ -103,6 +103,7 @@ def test_it_takes_one_round_trip_and_what_came_is_enough_for_later(
 
 @settings(max_examples=60)
 @given(st.sampled_from(ORDERS), st.integers(30, 500), st.integers(0, 2**32))
+@example("sweeps", 270, 270)  # where the range ends is between two keys of which one is not here
 def test_ranges_take_one_round_trip_and_are_there_later(order: str, count: int, seed: int) -> None:
     async def run() -> None:
         rng = random.Random(seed)
