@@ -9,7 +9,7 @@
 | `member`, `acknowledgements`, `outbox`, `listing` | one member, and what is queued for it  |
 | `member_statistics`                               | the same, for people                   |
 | `conduct`, `conduct_watch`, `effort`, `suspects`  | how it behaves, and what it costs us   |
-| `penalties`, `turns`                              | what comes of that                     |
+| `allowances`, `penalties`, `turns`                | what comes of that                     |
 | `finding`, `inquiry`, `answering`, `pushing`      | asking for a value; answering          |
 | `telling`, `hearsay`                              | what moved here                        |
 | `own_interest`, `announcements`, `announced`      | what moved elsewhere, as we want it    |

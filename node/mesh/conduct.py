@@ -92,11 +92,27 @@ def extra_lookups(sessions: int) -> int:
     return sessions // SESSIONS_PER_LOOKUP
 
 
+class Allowance:
+    """What one node may have of our time, and of what is free, on all its connections together."""
+
+    def __init__(self, now: float) -> None:
+        self.effort = Effort(now)
+        self.true = Quota(MAX_TRUE, TRUE_PER_SECOND, now)
+        self.absent = Quota(MAX_ABSENT, ABSENT_PER_SECOND, now)
+        self.present = Quota(MIN_PRESENT, MIN_PRESENT * PRESENT_PER_SECOND, now)
+
+    def use_up(self, now: float) -> None:
+        """Nothing is left of it; it fills with time."""
+        for part in (self.effort, self.true, self.absent, self.present):
+            part.use_up(now)
+
+
 class Conduct:
     """The conduct of one member on one connection. Seconds are monotonic."""
 
     def __init__(self, now: float) -> None:
-        self.effort = Effort(now)
+        self.allowance = Allowance(now)
+        """Replaced, once it is admitted, by the one that it had when it was here before."""
         self.ended_for: str | None = None
         """What it did wrong, if that is why it goes."""
         self._was_unlucky: bool | None = None
@@ -123,9 +139,6 @@ class Conduct:
         self._replies = 0
         self._flood: str | None = None
         """What there was too much of."""
-        self._true = Quota(MAX_TRUE, TRUE_PER_SECOND, now)
-        self._absent = Quota(MAX_ABSENT, ABSENT_PER_SECOND, now)
-        self._present = Quota(MIN_PRESENT, MIN_PRESENT * PRESENT_PER_SECOND, now)
         self._turns = Quota(MAX_TURNS, TURNS_PER_SECOND, now)
         self._unwanted = Quota(MAX_IDLE_WORDS, IDLE_WORDS_PER_SECOND, now)
         self._gossip = Quota(MAX_IDLE_WORDS, IDLE_WORDS_PER_SECOND, now)
@@ -133,6 +146,10 @@ class Conduct:
         self._missed = Quota(MAX_UNDELIVERED - 1, UNDELIVERED_PER_SECOND, now)
         self._unknown = Quota(MAX_UNKNOWN, UNKNOWN_PER_SECOND, now)
         self._unknown_bytes = Quota(MAX_UNKNOWN_BYTES, UNKNOWN_BYTES_PER_SECOND, now)
+
+    @property
+    def effort(self) -> Effort:
+        return self.allowance.effort
 
     def note_delivered(self, values: int) -> None:
         """So many values came that it had announced."""
@@ -143,7 +160,7 @@ class Conduct:
 
     def note_true(self, claims: int, now: float) -> None:
         """So many of its claims were about what we hold, too, or had asked for."""
-        self.effort.earn(self._true.take(claims, now) * CLAIM_SECONDS)
+        self.effort.earn(self.allowance.true.take(claims, now) * CLAIM_SECONDS)
 
     def note_undelivered(self, now: float) -> None:
         self.undelivered += 1
@@ -176,8 +193,8 @@ class Conduct:
         `present` of them are here, of `stored` in all; with their sessions they took as long as
         `extra` more would have.
         """
-        free = self._absent.take(absent, now)
-        free += self._present.take(present, now, most=stored)
+        free = self.allowance.absent.take(absent, now)
+        free += self.allowance.present.take(present, now, most=stored)
         paid = present + absent + extra - free
         if not paid:
             return 0.0

@@ -36,6 +36,11 @@ class Effort:
         """Something it said or brought was worth so much; beyond MAX_CREDIT_SECONDS it is lost."""
         self._credit += seconds
 
+    def use_up(self, now: float) -> None:
+        """Have it earn all that it spends from now on."""
+        self._update(now)
+        self._credit = min(self._credit, 0.0)
+
     def pause_seconds(self, now: float) -> float:
         """How long it has to wait from now on, at first; 0 for one that owes nothing."""
         self._update(now)
@@ -50,17 +55,18 @@ class Effort:
 class Quota:
     """How many of something are free: so many at once, and so many a second."""
 
-    __slots__ = ("_left", "_most", "_per_second", "_updated_at")
+    __slots__ = ("_is_used_up", "_left", "_most", "_per_second", "_updated_at")
 
     def __init__(self, most: float, per_second: float, now: float) -> None:
         self._most = self._left = most
         self._per_second = per_second
         self._updated_at = now
+        self._is_used_up = False
 
     def take(self, number: int, now: float, most: float = 0.0) -> int:
         """How many of these are still free; they are used up now. `most` may only grow."""
         if most > self._most:
-            self._left += most - self._most
+            self._left += 0.0 if self._is_used_up else most - self._most
             self._per_second *= most / self._most
             self._most = most
         earned = (now - self._updated_at) * self._per_second
@@ -69,3 +75,7 @@ class Quota:
         free = min(number, int(self._left))
         self._left -= free
         return free
+
+    def use_up(self, now: float) -> None:
+        """Nothing is free now, and no more at once when there is more; it fills with time."""
+        self._left, self._updated_at, self._is_used_up = 0.0, now, True

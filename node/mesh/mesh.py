@@ -32,6 +32,7 @@ from hypercore.crypto import Entropy, KeyPair, discovery_key, system_entropy
 from node.covalue.content import Content
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
+from node.mesh.allowances import Allowances
 from node.mesh.announced import AnnouncedValues
 from node.mesh.block_uses import BlockUses
 from node.mesh.conduct_watch import watch_conduct
@@ -128,6 +129,7 @@ class Mesh:
             clock=clock,
         )
         self.penalties = Penalties()
+        self.allowances = Allowances()
 
         # Logs: our own, and those of members.
         self.recall = Recall(*(id, identity, data, rebuild, instance), self.trust.known_members())

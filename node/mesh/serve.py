@@ -139,6 +139,7 @@ async def serve_member(
             nursery.start_soon(_keep_time, member)
             await member.state_changed.wait()
             if member.welcome is not None and member.close_reason is None:
+                await _find_allowance(mesh, member)
                 with _connected_core(mesh, cores, member.welcome.data_key):
                     if serve_more is not None:
                         nursery.start_soon(serve_more, member, mux)
@@ -221,6 +222,12 @@ async def _serve_admitted(
             mesh.recall.runs.replaced(member.id, trio.current_time())
         member.core = member.data = None
         core.release()
+
+
+async def _find_allowance(mesh: Mesh, member: Member) -> None:
+    """What it used up on an earlier connection is used up; while it owes anything it waits."""
+    member.conduct.allowance = mesh.allowances.admit(member.id, trio.current_time())
+    await wait_turn(member)
 
 
 def _configure(core: Core, writer: bytes) -> None:
