@@ -40,6 +40,21 @@ def holds(held: Sessions | None, wanted: Sessions) -> bool:
     return has_counts(held, wanted)
 
 
+MAX_TOLD_WHOLE = 32
+"""Sessions of a value up to which all that is held is told: that spares updates, and costs little.
+Of one that very many wrote to, each edit would be acknowledged with all of them."""
+
+
+def held_of(held: Sessions, claimed: Sessions) -> Sessions:
+    """What of `held` to tell a member that claimed as much; nothing that it claimed is left out."""
+    if len(held) <= MAX_TOLD_WHOLE:
+        return held
+    told = {key: held[key] for key in claimed if key in held}
+    if len(told) < len(claimed):  # of a deleted value the tombstone is held in their place
+        told.update((key, count) for key, count in held.items() if is_delete_session(key))
+    return told
+
+
 class Acknowledgements:
     """Those of one member, in both directions. Sync and pure."""
 
@@ -86,10 +101,13 @@ class Acknowledgements:
             self._unacknowledged.popitem(last=False)
             self.is_partial = True
 
-    def note(self, co_id: RawCoId, sessions: Sessions | None) -> None:
-        """It says that it holds that much; with None, not even the header."""
+    def note(self, co_id: RawCoId, sessions: Sessions | None) -> Sessions | None:
+        """It says that it holds that much; with None, not even the header.
+
+        Returns what it has said by now, as far as that is remembered.
+        """
         if sessions is None:
-            return
+            return None
         stated = self._stated.pop(co_id, {})
         self._stated_sessions -= len(stated)
         merge_counts(stated, sessions)
@@ -99,6 +117,7 @@ class Acknowledgements:
         while len(self._stated) > MAX_STATED or self._stated_sessions > MAX_STATED_SESSIONS:
             _, forgotten = self._stated.popitem(last=False)
             self._stated_sessions -= len(forgotten)
+        return stated
 
     def _confirm(self, co_id: RawCoId, stated: Sessions) -> None:
         """What it holds is not waited for any more, also if its statement is forgotten soon."""
@@ -134,6 +153,9 @@ class Acknowledgements:
 
     def owe(self, co_id: RawCoId, sessions: Sessions | None) -> None:
         """So much of a value is durable here; None: it is not taken."""
+        earlier = self._owed.get(co_id)
+        if earlier and sessions:
+            sessions = merge_counts({**earlier}, sessions)
         if co_id in self._owed or len(self._owed) < MAX_OWED:
             self._owed[co_id] = sessions
 

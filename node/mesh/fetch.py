@@ -21,7 +21,7 @@ from node.covalue.content import Content
 from node.covalue.dependencies import content_dependencies
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import NOTHING, KnownState
-from node.mesh.acknowledgements import holds
+from node.mesh.acknowledgements import held_of, holds
 from node.mesh.announcements import Announcements, Fetch, held_sessions
 from node.mesh.content_door import ContentDoor, Receipt, stored_state
 from node.mesh.fetch_report import FetchReport
@@ -201,8 +201,8 @@ class Fetcher:
             held = held_sessions(known.get(settled.co_id, NOTHING))
             if not self.policy.allows(settled.co_id):
                 member.owe(settled.co_id, None)
-            elif holds(held, settled.sessions):
-                member.owe(settled.co_id, held)
+            elif held is not None and holds(held, settled.sessions):
+                member.owe(settled.co_id, held_of(held, settled.sessions))
                 if settled.was_tried:
                     member.conduct.note_delivered(1)
                 else:

@@ -357,9 +357,9 @@ class Member:
 
     def note_holdings(self, holdings: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
         """It said, in whatever message, that so much of these is durable there."""
-        for co_id, sessions in holdings:
-            self.acknowledgements.note(co_id, sessions)
-        self._listener.receive_holdings(self, holdings)
+        note = self.acknowledgements.note
+        stated = [(co_id, note(co_id, sessions)) for co_id, sessions in holdings]
+        self._listener.receive_holdings(self, stated)
 
     def answered(self, values: Sequence[tuple[RawCoId, Sessions | None]]) -> None:
         """It was answered this: it is to acknowledge what it lacks of the values that it wants."""

@@ -8,8 +8,10 @@ from node.mesh.acknowledgements import (
     MAX_OWED,
     MAX_STATED,
     MAX_STATED_SESSIONS,
+    MAX_TOLD_WHOLE,
     MAX_UNACKNOWLEDGED,
     Acknowledgements,
+    held_of,
     holds,
 )
 from tests.node.mesh.samples import co_id, session_id, sessions
@@ -89,6 +91,28 @@ def test_everything_is_bounded() -> None:
     for number in range(MAX_STATED):
         said.note(type(A)(co_id(1)[:-6] + f"{number:06}"), {S: 1})
     assert said.lacks(A, {S: 1})  # forgotten, so it is told again: no harm
+
+
+def test_an_edit_of_a_value_that_very_many_wrote_to_is_acknowledged_alone() -> None:
+    few = {session_id(number): 3 for number in range(MAX_TOLD_WHOLE)}
+    assert held_of(few, {S: 2}) == few
+    many = few | {session_id(MAX_TOLD_WHOLE): 3}
+    assert held_of(many, {S: 2}) == {S: 3}
+    assert held_of(many, {}) == {}
+    assert held_of(many, many) == many
+    said = Acknowledgements()
+    said.owe(A, held_of(many, {S: 2}))
+    said.owe(A, held_of(many, {T: 2}))
+    assert said.take(10) == (0, [(A, {S: 3, T: 3})])
+
+
+def test_a_tombstone_of_very_many_that_deleted_it_is_told_whole() -> None:
+    tombstone = {
+        CoSessionId(DELETION.replace("B", b)): 1 for b in "23456789ABCDEFGHJKLMNPQRSTUVWXYZab"
+    }
+    assert len(tombstone) > MAX_TOLD_WHOLE
+    assert held_of(tombstone, {S: 5}) == tombstone
+    assert holds(held_of(tombstone, {S: 5}), {S: 5})
 
 
 def test_sessions_that_nobody_began_fill_no_memory() -> None:

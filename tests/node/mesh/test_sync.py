@@ -14,7 +14,9 @@ from node.cojson.host_options import HostOptions
 from node.cojson.messages import Known, Load, decode_line
 from node.covalue.content import Content
 from node.covalue.known_state import KnownState
+from node.mesh.acknowledgements import MAX_TOLD_WHOLE
 from node.mesh.copy_watch import LOOK_SECONDS, watch_copies
+from node.mesh.finding import COPIES_SECONDS
 from node.mesh.hearsay_messages import Brief
 from node.mesh.member_data import Cause
 from node.mesh.messages import Interest, MessageType, Stored, Update
@@ -335,6 +337,37 @@ async def test_copies_are_waited_for_and_told_when_a_member_holds_them() -> None
                     await acknowledged(node, value, value.edit("[]"))
                 assert dict(await keeper.counts(value.id)) == {value.session_id: 2}
         assert node.host.copies.held_back == 0
+
+
+async def test_an_edit_of_a_value_that_very_many_wrote_to_is_acknowledged_alone_and_at_once(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: each edit of it was acknowledged with all its sessions."""
+    replies: list[Stored] = []
+    encode = Stored.encode
+
+    def record(reply: Stored) -> bytes:
+        replies.append(reply)
+        return encode(reply)
+
+    monkeypatch.setattr(Stored, "encode", record)
+    author = Author(1)
+    value = author.value("popular")
+    created = [value.edit("[]", with_header=True)]
+    created += [author.joined(value).edit("[]") for _ in range(2 * MAX_TOLD_WHOLE)]
+    async with (
+        open_mesh_node(1, options=TWO_COPIES) as node,
+        open_mesh_node(2, policy=EVERYTHING) as keeper,
+        connected(node, keeper),
+    ):
+        await acknowledged(node, value, *created)
+        replies.clear()
+        for _ in range(3):
+            started = trio.current_time()
+            await acknowledged(node, value, value.edit("[]"))
+            assert trio.current_time() - started < COPIES_SECONDS / 2
+        told = [held for reply in replies for _, held in reply.values]
+        assert told == [{value.session_id: count} for count in (2, 3, 4)]
 
 
 async def test_a_waiting_client_shows_in_the_state() -> None:
