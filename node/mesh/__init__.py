@@ -24,6 +24,7 @@
 | `exchange`, `peer_rules`                          | what is exchanged with whom            |
 | `ticket`, `ledger`, `mesh_key`                    | what admins sign, and what it means    |
 | `membership`, `membership_file`, `member_book`    | where we belong; the members ever met  |
+| `authorship`                                      | whose core is whose                    |
 | `trust`, `untimely`, `whereabouts`                | who is let in, now; where each is      |
 | `safekeeping`                                     | logs of members that are away          |
 | `own_log`, `recall`, `head_claims`, `runs`        | how long our own log is: not forking it |

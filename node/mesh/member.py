@@ -139,6 +139,8 @@ class Member:
 
     core: Core | None = None
     """Its data core while that is open, whether or not it can be read here."""
+    is_author = True
+    """Whether it is believed to write that one: it may have said so of somebody else's."""
 
     times_asked_anew = 0
     """A comparison during which this moved was not with what is wanted now."""

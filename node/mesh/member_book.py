@@ -61,6 +61,10 @@ class MemberBook:
         """Whether somebody said that this is its data core."""
         return any(member.key == key for member in self)
 
+    def has_other(self, id: str, key: str) -> bool:
+        """Whether somebody else said so."""
+        return any(member.key == key and member.id != id for member in self)
+
     def note(
         self,
         id: str,

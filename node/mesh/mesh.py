@@ -34,6 +34,7 @@ from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
 from node.mesh.allowances import Allowances
 from node.mesh.announced import AnnouncedValues
+from node.mesh.authorship import Authorship
 from node.mesh.block_uses import BlockUses
 from node.mesh.conduct_watch import watch_conduct
 from node.mesh.copy_watch import watch_copies
@@ -262,7 +263,8 @@ class Mesh:
         """What members may know of this node."""
         member.acknowledgements.told_length = self.data.durable_length
         grant = self.membership.grant
-        role = self.trust.verdict.role
+        role, keys = self.trust.verdict.role, self.data.key_pair
+        where = (self.membership.key, member.session.handshake_hash)
         return Welcome(
             self.data.key,
             member.acknowledgements.told_length,
@@ -270,6 +272,7 @@ class Mesh:
             "" if role is None else role.value,
             grant,
             self.policy.brief,
+            None if keys is None else Authorship.prove(*where, keys),
         )
 
     def due(self, member: Member) -> Direction:

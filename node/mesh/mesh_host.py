@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from hypercore.crypto import KeyPair
 from node.cojson.copies import CopyGate
 from node.cojson.fork_watch import ForkWatch
 from node.covalue.ids import CoSessionId, RawCoId
@@ -48,5 +49,7 @@ class OwnData(LocalRows, TimedLog, WitnessRows, OwnLog, Protocol):
 
     @property
     def key(self) -> bytes: ...
+    @property
+    def key_pair(self) -> KeyPair | None: ...
     @property
     def durable_length(self) -> int: ...

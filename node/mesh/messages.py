@@ -3,7 +3,7 @@
 | # | message  | fields                                                                        |
 |---|----------|-------------------------------------------------------------------------------|
 | 0 | hello    | version, proof (32 bytes)                                                     |
-| 1 | welcome  | data core key, its length, name, role, grant or nil, [policy...]              |
+| 1 | welcome  | data core key, length, name, role, grant or nil, [policy...], authorship or nil |
 | 2 | query    | request id, [coID...], [sessions or nil...], blocks pushed (bool)             |
 | 3 | answer   | request id, data version, [[coID, sessions or nil]...], more follows (bool)   |
 | 4 | interest | everything (bool), [coID added...], [coID removed...], [prefix...], [owner...] |
@@ -34,6 +34,7 @@ from typing import TypeAlias
 
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.known_state import SessionCounts
+from node.mesh.authorship import Authorship
 from node.mesh.fields import Field, FieldError, FieldReader, pack_fields
 from node.mesh.follow_rules import EVERYTHING, PREFIX
 from node.mesh.hearsay_messages import Brief, HearsayMessage, Neighbors, Unclear
@@ -121,11 +122,15 @@ class Welcome:
     role: str
     grant: Grant | None
     policies: tuple[str, ...]
+    author: Authorship | None = None
+    """Proof that it writes that core; None from older nodes."""
 
     def encode(self) -> bytes:
         grant = None if self.grant is None else self.grant.fields
+        author = None if self.author is None else self.author.fields
+        policies = list(self.policies)
         return pack_fields(
-            self.data_key, self.length, self.name, self.role, grant, list(self.policies)
+            self.data_key, self.length, self.name, self.role, grant, policies, author
         )
 
     @classmethod
@@ -133,13 +138,16 @@ class Welcome:
         data_key, length = reader.fixed(32), reader.uint()
         name, role = reader.text(MAX_NAME), reader.text(MAX_NAME)
         grant = reader.optional_array()
+        policies = reader.texts(MAX_PATTERNS, MAX_NAME)
+        author = reader.optional_array() if reader.remaining else None
         return cls(
             data_key,
             length,
             name,
             role,
             None if grant is None else Grant.decode(grant),
-            reader.texts(MAX_PATTERNS, MAX_NAME),
+            policies,
+            None if author is None else Authorship.decode(author),
         )
 
 

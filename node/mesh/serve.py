@@ -195,7 +195,7 @@ async def _serve_admitted(
         if not mesh.safekeeping.is_keeper:  # else it is ciphertext
             hints = not mesh.membership.is_encrypted
             member.data = CoreData(core, mesh.uses, hints=hints, keeper=member.id)
-        _configure(core, member.id)
+        _configure(mesh, member, welcome, core)
         member.outbox.serve(lambda: mesh.data.durable_length, mesh.data.replication.announce)
         mesh.add(member)
         if traffic is not None and member.close_reason is None:
@@ -230,10 +230,11 @@ async def _find_allowance(mesh: Mesh, member: Member) -> None:
     await wait_turn(member)
 
 
-def _configure(core: Core, writer: bytes) -> None:
+def _configure(mesh: Mesh, member: Member, welcome: Welcome, core: Core) -> None:
+    member.is_author = mesh.trust.is_author(member, welcome, is_held=core.length > 0)
     settings = replace(
         core.replication.settings,
-        writer=writer,
+        writer=member.id if member.is_author else None,
         head_delay_seconds=HEAD_DELAY_SECONDS,
         compare_seconds=COMPARE_HEADS_SECONDS,
     )

@@ -122,7 +122,7 @@ class MeshSession:
     ) -> None:
         self._mesh_key = mesh_key
         self._is_initiator = is_initiator
-        self._handshake_hash = handshake_hash
+        self.handshake_hash = handshake_hash
         self._judge = judge
         self._explain = explain
         self._state = State.STRANGER
@@ -168,7 +168,7 @@ class MeshSession:
 
     def open(self) -> list[Output]:
         """The channel is open: prove ourselves."""
-        proof = hello_proof(self._mesh_key, self._is_initiator, self._handshake_hash)
+        proof = hello_proof(self._mesh_key, self._is_initiator, self.handshake_hash)
         return [_transmit(Hello(VERSION, proof))]
 
     def welcome(self, welcome: Welcome) -> list[Output]:
@@ -380,7 +380,7 @@ class MeshSession:
         if hello.version < OLDEST_VERSION:
             return self._close(f"protocol version {hello.version}")
         if not is_hello_proof(
-            hello.proof, self._mesh_key, not self._is_initiator, self._handshake_hash
+            hello.proof, self._mesh_key, not self._is_initiator, self.handshake_hash
         ):
             return self._close(WRONG_SECRET)
         self._state, self._says_listed = State.PROVED, hello.version >= LISTED_VERSION

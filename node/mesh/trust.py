@@ -26,6 +26,7 @@ from node.mesh.ledger import ForgedRecord, Ledger, Verdict
 from node.mesh.member import Member
 from node.mesh.member_book import MemberBook
 from node.mesh.membership import Membership, NotAllowed
+from node.mesh.messages import Welcome
 from node.mesh.ticket import Grant, Record, Role
 from node.mesh.trust_messages import (
     Farewell,
@@ -208,9 +209,23 @@ class Trust:
             about.role,
             self._clock(),
             ticket=ticket,
-            key=about.key.hex(),
+            key=about.key.hex() if member.is_author else "",
         )
         self._changed.set()
+
+    def is_author(self, member: Member, welcome: Welcome, *, is_held: bool) -> bool:
+        """Whether a member writes the core that it calls its own, of which something `is_held`.
+
+        Who does not show it is believed as long as nobody else has said so, if it said so before
+        there was anything to lose.
+        """
+        if welcome.author is not None:
+            where = (self.membership.key, member.session.handshake_hash)
+            return welcome.author.is_of(welcome.data_key, *where)
+        id, key = member.id.hex(), welcome.data_key.hex()
+        met = self.book.get(id)
+        is_known = met is not None and met.key == key
+        return (is_known or not is_held) and not self.book.has_other(id, key)
 
     def keep_introduction(self, introduction: Introduction) -> None:
         """Remember which core a member has, for others."""

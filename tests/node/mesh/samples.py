@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypercore.crypto import KeyPair
 from node.cojson.base58 import base58_encode
 from node.covalue.ids import CoSessionId, RawCoId
+from node.mesh.authorship import Authorship
 from node.mesh.hearsay_messages import Brief, Neighbors, Unclear
 from node.mesh.messages import (
     Answer,
@@ -62,6 +63,7 @@ grants = st.builds(
 revocations = st.builds(
     Revocation, key_bytes, counts, key_bytes, st.binary(min_size=64, max_size=64), names, digests
 )
+authors = st.builds(Authorship, key_bytes, st.binary(min_size=64, max_size=64))
 short_names = st.binary(min_size=16, max_size=16)
 id_tuples = st.lists(ids, max_size=6).map(tuple)
 patterns = st.lists(names, max_size=3).map(tuple)
@@ -76,7 +78,9 @@ def queries(draw: st.DrawFn) -> Query:
 
 messages = st.one_of(
     st.builds(Hello, counts, key_bytes),
-    st.builds(Welcome, key_bytes, counts, names, names, st.none() | grants, patterns),
+    st.builds(
+        Welcome, key_bytes, counts, names, names, st.none() | grants, patterns, st.none() | authors
+    ),
     queries(),
     st.builds(
         Answer,
