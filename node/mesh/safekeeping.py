@@ -170,16 +170,18 @@ class Safekeeping:
                         self._note_own(member, introduction)
                         continue
                     started = member.stopwatch()
-                    if self._is_wanted(introduction):
+                    is_wanted, is_new = self._is_wanted(introduction), True
+                    if is_wanted:
                         seen.add(claim)
-                        await nursery.start(self._stand_in, introduction, cores, fetcher, catch_up)
-                        continue
-                    if waiting is not again:  # else records from others made us look again
+                        about = (introduction, cores, fetcher, catch_up)
+                        is_new = await nursery.start(self._stand_in, *about)
+                    if is_new and waiting is not again:  # else records from others made us look
                         seconds = member.stopwatch() - started
                         member.conduct.effort.spend(seconds, trio.current_time())
-                    if len(unknown) < MAX_INTRODUCTIONS:
+                    if not is_wanted and len(unknown) < MAX_INTRODUCTIONS:
                         unknown[claim] = introduction
-                    await wait_turn(member)
+                    if is_new:
+                        await wait_turn(member)
                 member.gossip.is_heard = True
                 self._heard.unpark_all()
 
@@ -301,9 +303,12 @@ class Safekeeping:
         fetcher: Fetcher,
         catch_up: CatchUp,
         *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Read, or keep, the core of somebody else while its keeper is connected."""
+        """Read, or keep, the core of somebody else while its keeper is connected.
+
+        Started, it says whether this is the first word of that core.
+        """
         data_key = self._trust.membership.data_key
         try:
             core = await cores.get(key=introduction.data_key, encryption_key=data_key)
@@ -311,17 +316,17 @@ class Safekeeping:
             _log.warning(
                 "kept core not opened", id=introduction.member.hex()[:12], error=str(error)
             )
-            task_status.started()
+            task_status.started(True)
             return
         try:
             if self.is_keeper:
                 self._trust.keep_introduction(introduction)
-                task_status.started()
+                task_status.started(not core.length)
                 await self._keep(core)
                 return
             absent = AbsentMember(introduction, core)
             self._enter(absent)
-            task_status.started()
+            task_status.started(not core.length)
             try:
                 while True:
                     await self._read_while_writer(absent, fetcher, catch_up)

@@ -88,6 +88,35 @@ async def test_others_have_their_turn_while_introductions_of_nobody_are_judged(
         assert 0 < max(judged.values()) < 10
 
 
+@pytest.mark.parametrize("role", [Role.BLIND, Role.READER])
+async def test_who_names_cores_that_nobody_has_heard_of_pays_for_their_opening(role: Role) -> None:
+    """Found in review: 2,000 took 1.6 s, and were opened anew with each connection."""
+    mesh, writer = founded(), KeyPair.from_seed(b"w" * 32)
+    shown = mesh.invite(ADMIN).grant
+    async with open_mesh_node(2, joined(mesh, role)) as node, raw_writer(node, mesh) as channel:
+        member = node.mesh.members[RAW.public_key]
+        seconds = count()
+        member.stopwatch = lambda: next(seconds) / 1000
+        key = node.mesh.membership.data_key
+        known = await node.cores.get(name="one that has blocks", encryption_key=key)
+        await known.append([b"block"])
+
+        effort = member.conduct.effort
+        while (now := trio.current_time()) and not effort.pause_seconds(now):
+            effort.spend(0.001, now)
+
+        async def price(key: bytes) -> float:
+            """Seconds that the member has to wait for naming it."""
+            before = effort.pause_seconds(now)
+            about = Introduction.issue(mesh.key, writer, key, "", shown)
+            channel.send(MessageType.KEPT, Kept((about,)).encode())
+            await wait_until(lambda: effort.pause_seconds(now) > before)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            return effort.pause_seconds(now) - before
+
+        assert await price(b"x" * 32) > 1.2 * await price(known.key) > 0
+
+
 async def test_a_keeper_names_no_more_writers_than_others_listen_to() -> None:
     """Found in review: with more of them every reader hung up on it, again and again."""
     mesh, book = founded(), MemberBook()
