@@ -346,8 +346,12 @@ class Mesh:
     def receive_holdings(
         self, member: Member, holdings: Sequence[tuple[RawCoId, Sessions | None]]
     ) -> None:
-        """So much of these is durable there: clients may wait for that."""
-        self.host.note_copies(member.id, holdings)
+        """So much of these is durable there: clients may wait for that.
+
+        A blind member knows of no value what it holds of it, and whether anybody could have it.
+        """
+        if member.may_read:
+            self.host.note_copies(member.id, holdings)
         self.note_sync_changed()
 
     def receive_listed(self, member: Member) -> None:

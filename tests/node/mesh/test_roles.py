@@ -14,8 +14,10 @@ from node.access.reasons import Reason
 from node.cojson.gatekeeper import Origin
 from node.cojson.host_options import HostOptions
 from node.mesh.membership import Membership
+from node.mesh.messages import PROTOCOL, Message, Query, Welcome, message_type
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.ticket import Role
+from node.mesh.trust_messages import Records
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import (
     MeshNode,
@@ -24,6 +26,7 @@ from tests.node.mesh.nodes import (
     subscribed,
     wait_until,
 )
+from tests.node.mesh.test_serve import RAW, prove, raw_connection
 from tests.node.mesh.test_sync import acknowledged
 from tests.support.authors import Author as Person
 from tests.support.authors import edits, map_header
@@ -182,6 +185,35 @@ async def test_the_copy_of_a_reader_counts_for_who_asks_later(
         await trio.sleep(30)
         with trio.fail_after(10):
             await acknowledged(admin, value)
+
+
+@pytest.mark.parametrize(("role", "counts"), [(Role.BLIND, False), (Role.READER, True)])
+async def test_the_word_of_a_blind_member_is_no_copy(role: Role, counts: bool) -> None:
+    founder = founded()
+    shown = founder.invite(ADMIN, role=role).grant
+    value = Author(1).value("precious")
+    created = value.edit("[]", with_header=True)
+    options = HostOptions(min_copies=2)
+    async with (
+        open_mesh_node(1, founder, options=options) as node,
+        raw_connection(node) as mux,
+    ):
+        channel = await mux.open_channel(PROTOCOL, None)
+        prove(mux, channel, founder)
+        messages: list[Message] = [
+            Records(bytes(32), shown=shown),
+            Welcome(b"k" * 32, 5, "raw", "", shown, ()),
+            Query(1, (value.id,), ({value.session_id: 1},)),
+        ]
+        with node.host.client("test") as link:
+            await link.receive([created])
+            await wait_until(lambda: node.host.copies.held_back == 1)
+            for message in messages:
+                channel.send(message_type(message), message.encode())
+            await wait_until(lambda: RAW.public_key in node.mesh.members)
+            member = node.mesh.members[RAW.public_key]
+            await wait_until(lambda: member.session.queries_answered == 1)
+            assert (node.host.copies.held_back == 0) is counts
 
 
 def test_clients_of_a_reader_write_nothing() -> None:
