@@ -85,7 +85,10 @@ class Membership:
         self._write_keys: dict[str, list[Event]] = {}
         self._taken: dict[str, Event] = {}
         self._last: Position = (-1, CoSessionId(""), 0)
-        self._counted = 0
+        self._asked: set[str] = set()
+        """Whose roles in parents the changes were judged by."""
+        self.alterations: list[Event] = []
+        """What may have altered a role here, or above, in the order in which it was judged."""
 
     @property
     def has_links(self) -> bool:
@@ -96,11 +99,6 @@ class Membership:
     def last(self) -> Position:
         """The last change that was applied or passed over."""
         return self._last
-
-    @property
-    def counted(self) -> int:
-        """How many changes made a difference."""
-        return self._counted
 
     # ---- building
 
@@ -115,11 +113,14 @@ class Membership:
             self._last = event[:3]
             if verdict is Verdict.INVALID:
                 continue
-            self._counted += 1
             _, subject, value = event.change
             match event.change.kind:
                 case ChangeKind.ROLE:
-                    self._roles.setdefault(subject, []).append(event)
+                    timeline = self._roles.setdefault(subject, [])
+                    before = timeline[-1] if timeline else None
+                    if _role_given(before) != _role_given(event):
+                        self.alterations.append(event)
+                    timeline.append(event)
                 case ChangeKind.WRITE_KEY:
                     self._write_keys.setdefault(subject, []).append(event)
                     if verdict is Verdict.VALID:
@@ -128,11 +129,34 @@ class Membership:
                     parent = RawCoId(subject)
                     if parent not in self._links:
                         yield parent
+                    self.alterations.append(event)
                     self._links.setdefault(parent, []).append(event)
                     if value == Role.REVOKED:
                         self._live_links.pop(parent, None)
                     else:
                         self._live_links[parent] = value
+
+    def insert(self, event: Event) -> bool:
+        """Keep a late change that counts if it alters no role: False when it may do more.
+
+        Anybody may leave a group at any time, also who never was in it.
+        """
+        kind, subject, _ = event.change
+        if kind is not ChangeKind.ROLE or subject == self._header.initial_admin:
+            return False  # who founds a group may make itself admin while it never had a role
+        timeline = self._roles.get(subject, [])
+        place = bisect_left(timeline, event[:3])
+        if _role_given(timeline[place - 1] if place else None) != _role_given(event):
+            return False
+        timeline.insert(place, event)
+        self._roles[subject] = timeline
+        return True
+
+    def rests_on(self, alteration: Event) -> bool:
+        """Whether what was judged here might be judged otherwise for a late change of a parent."""
+        kind, subject, _ = alteration.change
+        is_of_all = kind is ChangeKind.PARENT or subject == EVERYONE
+        return alteration.made_at <= self._last[0] and (is_of_all or subject in self._asked)
 
     # ---- judging
 
@@ -194,7 +218,10 @@ class Membership:
         role: str | None = None if event is None else event.change.value
         if role == Role.ADMIN:
             return role
-        for parent, link in self._links_before(position).items():
+        links = self._links_before(position)
+        if links:
+            self._asked.add(member)
+        for parent, link in links.items():
             inherited = parents.role_at(parent, member, position[0])
             if inherited is None or not inherited.is_inheritable:
                 continue
@@ -258,14 +285,18 @@ class Membership:
         return role
 
     def _direct_role(self, member: str, time: int) -> Role | None:
-        event = _at(self._roles.get(member), time)
-        if event is None or event.change.value == Role.REVOKED:
-            return None
-        return Role(event.change.value)
+        return _role_given(_at(self._roles.get(member), time))
 
 
 _NOT_FOR_MANAGERS = frozenset({Role.ADMIN, Role.ADMIN_INVITE, Role.MANAGER_INVITE})
 _DEAD_LINKS = frozenset({Role.REVOKED, ""})
+
+
+def _role_given(event: Event | None) -> Role | None:
+    """By a change of a member's role; None if there was none."""
+    if event is None or event.change.value == Role.REVOKED:
+        return None
+    return Role(event.change.value)
 
 
 def _verdict(is_valid: bool) -> Verdict:

@@ -4,8 +4,9 @@ Judging is demand-driven: a parent is judged when its child's first valid link t
 links that nobody had the right to make lead nowhere. No step calls another one deeper, however
 long the chain: groups that wait for a parent wait on a list.
 
-What was judged is kept for the next answer, with the versions of the parents it was judged by, and
-continued when changes arrive. Groups in a circle are judged anew each time, since one of them seen
+What was judged is kept for the next answer, with what it was judged by, and continued when changes
+arrive; changes of a parent count if they alter the role of somebody whose role in it was asked for,
+at a time at which it was. Groups in a circle are judged anew each time, since one of them seen
 from another is not the same as seen for itself.
 
 It is done in slices, between which others may run and views may grow: `holds` tells whether that
@@ -17,6 +18,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple, NoReturn
 
 from node.covalue.content import Transaction
 from node.covalue.group_changes import Role, parse_change
@@ -43,6 +45,13 @@ MAX_MEMBERS = 64
 _OVER = RawCoId("")
 
 
+class _Used(NamedTuple):
+    """A version of a parent, and how many of its alterations were known."""
+
+    version: object
+    alterations: int
+
+
 @dataclass(slots=True)
 class Judged:
     """A group's membership, and what it was made from."""
@@ -51,9 +60,9 @@ class Judged:
     seen: int = 0
     """How many events of the view are in it."""
     version: object = field(default_factory=object)
-    """A new object whenever a change counts that did not before."""
-    used: dict[RawCoId, object] = field(default_factory=dict)
-    """The versions of its parents."""
+    """Another one for each that is made from scratch."""
+    used: dict[RawCoId, _Used | None] = field(default_factory=dict)
+    """Its parents, and what is in it of each; None for one that is not kept."""
 
 
 class Judgment:
@@ -227,10 +236,16 @@ class Judgment:
         """
         stop = self._stops[view.co_id]
         known = self._cache.get(view.co_id) or Judged(Membership(view.co_id, view.header))
-        for parent, version in list(known.used.items()):
+        used = known.used
+        now: dict[RawCoId, _Used | None] = {}
+        later: dict[Event, None] = {}
+        for parent in list(used):
             yield parent
-            if self._version(parent) is not version:
-                self._refuse(view)
+            later.update(dict.fromkeys(self._later(view, known, parent)))
+            now[parent] = self._used(parent)
+        if known.used is used:  # nobody went on with it between the steps
+            known.used = now
+            known.membership.alterations += later
         if known.used and self._cache.get(view.co_id) is not known:
             self._refuse(view)  # it went on elsewhere between the steps
         if known.seen < stop:
@@ -238,37 +253,48 @@ class Judgment:
             # Half judged it would be worth nothing, should the judgment end before it does.
             self._cache.pop(view.co_id, None)
             self._built.append(view.co_id)
-            counted = known.membership.counted
             done = 0
             while done < len(events):
                 some = events[done : done + max(1, SLICE_WORK // len(self.reached))]
                 for parent in known.membership.apply(some, self.parents):
                     yield parent
-                    known.used[parent] = self._version(parent)
+                    known.used[parent] = self._used(parent)
                 done += len(some)
                 self._work += len(some) * len(self.reached)
                 if self._work >= SLICE_WORK:
                     self._work = 0
                     yield None
             known.seen = stop
-            if known.membership.counted > counted:
-                known.version = object()
             if self._find_view(view.co_id) is view and None not in known.used.values():
                 self._cache[view.co_id] = known
         self.memberships[view.co_id] = known.membership
 
+    def _later(self, view: GroupView, known: Judged, parent: RawCoId) -> list[Event]:
+        """What has altered a role in a parent; start over if what was judged here rests on that.
+
+        What it alters for later times, or for others, may matter to children of this group only.
+        """
+        used, now = known.used[parent], self._cache.get(parent)
+        if used is None or now is None or used.version is not now.version:
+            self._refuse(view)
+        later = now.membership.alterations[used.alterations :]
+        if any(map(known.membership.rests_on, later)):
+            self._refuse(view)
+        return later
+
     def _new_events(self, view: GroupView, known: Judged, stop: int) -> list[Event]:
-        """What is to be applied, in order. Late events that do not count change nothing."""
+        """What is to be applied, in order. Late events change nothing, or all is judged anew."""
         events = sorted(view.events[known.seen : stop])
         late = 0
         while late < len(events) and events[late][:3] < known.membership.last:
             event = events[late]
-            if known.membership.judge(event[:3], event.change, self.parents) is not Verdict.INVALID:
+            verdict = known.membership.judge(event[:3], event.change, self.parents)
+            if verdict is not Verdict.INVALID and not known.membership.insert(event):
                 self._refuse(view)
             late += 1
         return events[late:]
 
-    def _refuse(self, view: GroupView) -> None:
+    def _refuse(self, view: GroupView) -> NoReturn:
         """Start over: parents reached so far may not belong to this group any more."""
         self._cache.pop(view.co_id, None)
         raise _NoLongerHoldsError
@@ -278,9 +304,9 @@ class Judgment:
             for co_id in self._built:
                 self._cache.pop(co_id, None)
 
-    def _version(self, group_id: RawCoId) -> object:
-        judged = self._cache.get(group_id)
-        return None if judged is None else judged.version
+    def _used(self, parent: RawCoId) -> _Used | None:
+        now = self._cache.get(parent)
+        return None if now is None else _Used(now.version, len(now.membership.alterations))
 
     def _may_be_parent(self, group_id: RawCoId) -> bool:
         view = self._find_view(group_id)

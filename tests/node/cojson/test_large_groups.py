@@ -97,6 +97,7 @@ def test_what_comes_of_a_parent_meanwhile_counts(shell: EngineShell) -> None:
     shell.say("c", CAT.content(OWN[0], edits(1), with_header=False))
     judging = shell.engine.judging(GROUP.id)
     next(judging)
+    members.append(role(BOB.account_id, "reader", made_at=400))  # his role was asked for
     members.append(role(CAT.account_id, "revoked", made_at=600))
     shell.say("a", ANN.content(parent, members, after=2, with_header=False))
     assert stored(shell) == [parent.id]
@@ -107,32 +108,69 @@ def test_what_comes_of_a_parent_meanwhile_counts(shell: EngineShell) -> None:
     assert "no right to write" in shell.refusals["c"][0]
 
 
-@pytest.mark.parametrize("enforces_writes", [True, False])
-def test_strangers_that_write_into_a_parent_keep_nobody_waiting_for_ever(
-    enforces_writes: bool,
-) -> None:
-    """Anybody may leave a group: each had what waited for its children judged anew."""
-    shell, authors = EngineShell(enforces_writes=enforces_writes), [*map(Author, "stuvwxyz")]
+PARENT = group_header(ANN.account_id, "parent")
+LINK = role(f"parent_{PARENT.id}", "extend", made_at=3)
+AUTHORS = [*map(Author, "stuvwxyz")]
+READERS = [role(author.account_id, "reader", made_at=4) for author in AUTHORS]
+
+
+def shell_with_parent(members: Sequence[Transaction], *, enforces_writes: bool) -> EngineShell:
+    """With a parent of the large group that has these members; the group is judged anew."""
+    shell = EngineShell(enforces_writes=enforces_writes)
     for name in ("a", "c"):
         shell.client(name)
-    parent = group_header(ANN.account_id, "parent")
-    link = role(f"parent_{parent.id}", "extend", made_at=3)
-    shell.say("c", *(author.account() for author in authors))
-    shell.say("a", *ACCOUNTS, ANN.content(parent, [role(ANN.account_id, "admin", made_at=1)]))
-    shell.say("a", ANN.content(GROUP, [*MADE[:2], link, *MADE[2:]]))
+    founding = [role(ANN.account_id, "admin", made_at=1), *members]
+    shell.say("c", *(author.account() for author in AUTHORS))
+    shell.say("a", *ACCOUNTS, CAT.account(), ANN.content(PARENT, founding))
+    shell.say("a", ANN.content(GROUP, [*MADE[:2], LINK, *READERS, *MADE[2:]]))
     shell.say("a", *(ANN.content(header, edits(1)) for header in OWN))
     shell.commit()
     shell.say("a", ANN.deletion(OWN[1]), late("x", "reader", 400))
     shell.commit()
     shell.holds_reads = True
     shell.say("a", ANN.deletion(OWN[0]))
-    own = [JudgeGroup(GROUP.id)]
+    return shell
+
+
+def leave(author: Author, made_at: int = 450) -> Content:
+    """It leaves the parent, at a time at which the large group goes on."""
+    leaving = role(author.account_id, "revoked", made_at=made_at)
+    return author.content(PARENT, [leaving], session=f"{made_at}", with_header=False)
+
+
+@pytest.mark.parametrize("enforces_writes", [True, False])
+@pytest.mark.parametrize("members", [READERS, []])
+def test_what_alters_no_role_in_a_parent_has_nothing_judged_again(
+    members: Sequence[Transaction], enforces_writes: bool
+) -> None:
+    """Strangers leave, and members whose role nobody in the large group had to ask for."""
+    shell = shell_with_parent(members, enforces_writes=enforces_writes)
+    judging = shell.engine.judging(GROUP.id)
+    next(judging)
+    if members:
+        own = [role(CAT.account_id, "writer", made_at=450)]
+        shell.say("a", ANN.content(PARENT, own, session="other", with_header=False))
+    else:
+        shell.say("c", *(leave(author) for author in AUTHORS))
+        shell.say("c", *(leave(author, 2) for author in AUTHORS))
+    for _ in judging:
+        pass
+    assert shell.reads == [JudgeGroup(GROUP.id)]
+    shell.reads.clear()
+    shell.carry_out(shell.engine.group_judged(GROUP.id))
+    assert shell.reads == []
+    assert [store.append.co_id for store in shell.stores if store.append.is_deletion] == [OWN[0].id]
+
+
+@pytest.mark.parametrize("enforces_writes", [True, False])
+def test_members_that_leave_a_parent_keep_nobody_waiting_for_ever(enforces_writes: bool) -> None:
+    """Anybody may leave a group: each had what waited for its children judged anew."""
+    shell, authors = shell_with_parent(READERS, enforces_writes=enforces_writes), [*AUTHORS]
+    own, parent = [JudgeGroup(GROUP.id)], PARENT
     while shell.reads:
         judging = shell.engine.judging(GROUP.id)
         next(judging)
-        author = authors.pop()
-        leaving = role(author.account_id, "revoked", made_at=2)
-        shell.say("c", author.content(parent, [leaving], with_header=False))
+        shell.say("c", leave(authors.pop()))
         for _ in judging:
             pass
         assert shell.reads == own

@@ -192,6 +192,56 @@ def test_a_change_above_judges_anew_what_is_below() -> None:
     assert book.role_of(child.co_id, CAT.account_id, 500) is None
 
 
+@pytest.mark.parametrize("comes_late", ["role", "link"])
+def test_a_change_two_groups_above_judges_anew_what_is_below(comes_late: str) -> None:
+    """The group between is judged by nothing as late as that, and stays as it is."""
+    top, parent, child = founded("top"), founded("parent"), founded("child")
+    linked(child, parent, at=200)
+    add(child, BOB, setting(400, CAT.account_id, "writer"))
+    if comes_late == "role":
+        linked(parent, top, at=200)
+        group, late = top, setting(300, BOB.account_id, "admin")
+    else:
+        add(top, ANN, setting(200, BOB.account_id, "admin"))
+        group, late = parent, setting(300, f"parent_{top.co_id}", "extend")
+    book = book_with(top, parent, child)
+    assert book.role_of(child.co_id, CAT.account_id, 500) is None
+    book.extend(group.co_id, ANN.session_id(), group.count(ANN.session_id()), [late])
+    assert book.role_of(child.co_id, CAT.account_id, 500) is Role.WRITER
+
+
+def test_a_change_above_is_passed_on_once_however_many_ways_lead_down() -> None:
+    """Two groups on each of thirty floors, each linked to both above: a billion ways."""
+    top = founded("top")
+    views, above = [top], [top]
+    for floor in range(30):
+        here = [founded(f"{floor} {name}") for name in "ab"]
+        for group in here:
+            for parent in above:
+                linked(group, parent, at=200)
+        views += here
+        above = here
+    book = book_with(*views)
+    lowest = above[0].co_id
+    assert book.role_of(lowest, BOB.account_id, 500) is None
+    for number in range(3):
+        for author, value in ((BOB, "reader"), (CAT, "writer")):
+            made_at = 300 + number
+            count = top.count(ANN.session_id())
+            change = setting(made_at, author.account_id, value if number % 2 == 0 else "revoked")
+            book.extend(top.co_id, ANN.session_id(), count, [change])
+            book.role_of(lowest, author.account_id, 500)
+    assert book.role_of(lowest, BOB.account_id, 500) is Role.READER
+
+
+def test_who_founds_a_group_and_left_it_before_is_no_admin() -> None:
+    view = founded("group")
+    book = book_with(view)
+    assert book.role_of(view.co_id, ANN.account_id, 500) is Role.ADMIN
+    book.extend(view.co_id, ANN.session_id("x"), 0, [setting(1, ANN.account_id, "revoked")])
+    assert book.role_of(view.co_id, ANN.account_id, 500) is None
+
+
 def test_of_two_links_that_invite_the_one_alive_longer_counts() -> None:
     first, second, child = founded("first"), founded("second"), founded("child")
     for parent in (first, second):
@@ -602,6 +652,15 @@ def web_sessions(web: Web) -> dict[Session, list[Transaction]]:
     return sessions
 
 
+def book_of_web(sessions: Mapping[Session, Sequence[Transaction]]) -> RoleBook:
+    book = RoleBook()
+    for header in GROUPS:
+        book.add_view(GroupView(header.id, header))
+    for session, log in sessions.items():
+        book.extend(*session, 0, log)
+    return book
+
+
 def web_answers(book: RoleBook) -> list[Any]:
     return [role for header in GROUPS for role in roles_in(book, header.id)]
 
@@ -634,6 +693,34 @@ def test_webs_of_groups_have_one_meaning(web: Web, chosen: Choices, asked: list[
     expected = web_answers(whole)
     assert web_answers(pieces) == expected
     assert web_answers(whole) == expected
+
+
+members = st.sampled_from([*(author.account_id for author in AUTHORS), "everyone"])
+given_roles = st.sampled_from(["admin", "manager", "reader", "revoked"])
+link_values = st.sampled_from(["extend", "reader", "revoked"])
+steps = st.one_of(
+    st.tuples(numbers, numbers, times, members, given_roles),
+    st.tuples(numbers, st.none(), times, members, given_roles),
+    st.tuples(st.integers(1, 2), st.none(), times, st.none(), link_values),
+)
+"""(group, writer, time, key, value): its founder, and the group above, where they are None."""
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(steps, numbers), min_size=10, max_size=40))
+def test_a_change_above_counts_wherever_it_matters(
+    changes: list[tuple[tuple[int, int | None, int, str | None, str], int]],
+) -> None:
+    """One change after the other, and groups in no circle: what was judged of them is kept."""
+    sessions = web_sessions(([(1, 0, 100), (2, 1, 100)], []))
+    book = book_of_web(sessions)
+    for (group, writer, time, key, value), asked in changes:
+        session_id = AUTHORS[group if writer is None else writer].session_id()
+        log = sessions[GROUPS[group].id, session_id]
+        log.append(setting(time, key or f"parent_{GROUPS[group - 1].id}", value))
+        book.extend(GROUPS[group].id, session_id, len(log) - 1, log[-1:])
+        roles = roles_in(book, GROUPS[asked].id)
+        assert roles == roles_in(book_of_web(sessions), GROUPS[asked].id)
 
 
 def ask_patiently(book: RoleBook, group_id: RawCoId) -> None:
