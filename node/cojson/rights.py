@@ -127,9 +127,13 @@ class Rights:
         question = ReadGroup(group_id)
         return self._resumed(question, self._askers.pop(question, ()))
 
-    def judging(self, group_id: RawCoId) -> Iterator[None]:
-        """Judge a group that takes long, with a step after each slice of work."""
-        return self._roles.judge_aside(group_id)
+    def judging(self, group_id: RawCoId) -> Iterator[ReadGroup | None]:
+        """Judge a group that takes long: None after each slice of work, or what must be read."""
+        for missing in self._roles.judge_aside(group_id):
+            if missing:
+                yield from map(ReadGroup, missing)
+            else:
+                yield None
 
     def group_judged(self, group_id: RawCoId) -> Iterator[ValueEntry]:
         """The values that waited for that, to go on one after the other.

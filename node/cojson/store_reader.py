@@ -161,9 +161,21 @@ class StoreReader:
 
     async def _judge(self, co_id: RawCoId) -> None:
         started = time.perf_counter()
-        for _ in self._engine.judging(co_id):
-            await trio.sleep(JUDGING_REST * (time.perf_counter() - started))
+        for unread in self._engine.judging(co_id):
+            if unread is None:
+                await trio.sleep(JUDGING_REST * (time.perf_counter() - started))
+            else:
+                self._answered(await self._read_in_turn(unread.co_id))
             started = time.perf_counter()
+
+    async def _read_in_turn(self, co_id: RawCoId) -> list[Output]:
+        """A group that memory had no room for until its turn came, or one above it."""
+        try:
+            group = await read_group(self._store, co_id)
+        except CorruptStore as error:
+            _log.error("cannot read", error=str(error))
+            group = None
+        return self._engine.group_read(co_id, group)
 
     async def _read_value(self, co_id: RawCoId, is_wanted: bool) -> StoredValue | None:
         """What is stored of a value; where a client wants its content, one read gets both.

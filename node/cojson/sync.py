@@ -42,7 +42,7 @@ from node.cojson.messages import (
     ReconcileAck,
 )
 from node.cojson.offers import Offers
-from node.cojson.outputs import After, EndPeer, Output, Pull, Send
+from node.cojson.outputs import After, EndPeer, Output, Pull, ReadGroup, Send
 from node.cojson.peer_view import MAX_CLIENT_BYTES, PeerView, ValueView
 from node.cojson.reconcile import compare_value, open_batch, tick_batches
 from node.cojson.rights import Rights
@@ -327,8 +327,8 @@ class SyncEngine:
         self._state.values.trim()
         return out
 
-    def judging(self, co_id: RawCoId) -> Iterator[None]:
-        """How to carry out `JudgeGroup`: a step after each few milliseconds of work."""
+    def judging(self, co_id: RawCoId) -> Iterator[ReadGroup | None]:
+        """How to carry out `JudgeGroup`: None after some work; to be read before the next step."""
         return self._rights.judging(co_id)
 
     def group_judged(self, co_id: RawCoId) -> list[Output]:

@@ -72,10 +72,8 @@ class RoleBook:
     `JudgingTakesLong`: then go through `judge_aside`, in whatever time there is, and ask again.
     """
 
-    def __init__(
-        self, *, max_bytes: int = DEFAULT_VIEW_BYTES, max_slices: int | None = None
-    ) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, *, max_bytes: int | None = None, max_slices: int | None = None) -> None:
+        self._max_bytes = DEFAULT_VIEW_BYTES if max_bytes is None else max_bytes
         self._max_slices = max_slices
         self._views: OrderedDict[RawCoId, GroupView] = OrderedDict()
         self._sizes: dict[RawCoId, int] = {}
@@ -89,7 +87,7 @@ class RoleBook:
         self._in_vain: set[RawCoId] = set()
         """Groups that were judged aside while one of their views changed."""
         self._aside: Judgment | None = None
-        """What it has reached stays in memory."""
+        """What it has reached, or named as missing, stays in memory."""
         self._blocker: RawCoId | None = None
         """The group judged aside, if that was in vain before."""
 
@@ -164,22 +162,35 @@ class RoleBook:
 
     def _evict(self, kept: RawCoId) -> None:
         # What is being assembled stays, or two large groups would drop each other for ever.
-        wanted = self._wanted if self._aside is None else self._wanted | self._aside.reached.keys()
+        wanted = self._wanted
+        if self._aside is not None:
+            wanted = wanted | self._aside.reached.keys() | self._aside.missing.keys()
         while self._size_bytes > self._max_bytes:
             oldest = next((i for i in self._views if i != kept and i not in wanted), None)
             if oldest is None:
                 return
             self.discard(oldest)
 
-    def judge_aside(self, group_id: RawCoId) -> Iterator[None]:
-        """Judge a group, with a step after each slice of work; views may be added meanwhile.
+    def judge_aside(self, group_id: RawCoId) -> Iterator[Sequence[RawCoId]]:
+        """Judge a group, with an empty step after each slice of work; views may change meanwhile.
+
+        It may have been dropped while it waited for that: views that are missing are named, each
+        once, to be added before the next step, and stay in memory until it is judged.
 
         What came of it is known at once afterwards, unless one of its views has changed.
         """
-        judgment = self._aside = self._judgment_of(group_id)
         self._blocker = group_id if group_id in self._in_vain else None
+        named: set[RawCoId] = set()
         try:
-            yield from judgment.steps()
+            while True:
+                judgment = self._aside = self._judgment_of(group_id)
+                for _ in judgment.steps():
+                    yield ()
+                missing = [key for key in judgment.missing if key not in named]
+                if not missing:
+                    break
+                named.update(missing)
+                yield missing
         finally:
             self._aside = self._blocker = None
         self._takes_long.discard(group_id)

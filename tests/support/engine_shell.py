@@ -199,8 +199,10 @@ class EngineShell:
             case ReadGroup(co_id):
                 self.carry_out(self.engine.group_read(co_id, self.disk.group(co_id)))
             case JudgeGroup(co_id):
-                for _ in self.engine.judging(co_id):
-                    pass
+                for unread in self.engine.judging(co_id):
+                    if unread is not None:
+                        group = self.disk.group(unread.co_id)
+                        self.carry_out(self.engine.group_read(unread.co_id, group))
                 self.carry_out(self.engine.group_judged(co_id))
             case _:
                 assert_never(question)

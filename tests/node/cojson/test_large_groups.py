@@ -20,6 +20,7 @@ from node.cojson.host import open_sync_host
 from node.cojson.host_options import HostOptions
 from node.cojson.messages import Load
 from node.cojson.outputs import JudgeGroup, ReadGroup
+from node.covalue import roles
 from node.covalue.content import Content, Transaction
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import RawCoId
@@ -195,6 +196,27 @@ def test_those_that_wait_have_their_turn_before_whoever_has_it_judged_again(
     assert order[-1] == GROUP.id
 
 
+async def test_large_groups_that_do_not_fit_beside_one_another_are_judged_each_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Each was dropped for the next that had to be read, and waited in the line once more."""
+    monkeypatch.setattr(roles, "DEFAULT_VIEW_BYTES", 2**19)
+    groups = [group_header(ANN.account_id, f"large {number}") for number in range(6)]
+    values = [map_header("m", group.id) for group in groups]
+    async with open_sqlite_store(tmp_path / "file", Durability.OS) as store:
+        async with open_sync_host(store) as host:
+            await host.receive_content("test", ACCOUNTS)
+            await host.receive_content("test", [ANN.content(group, MADE) for group in groups])
+            await host.receive_content("test", [ANN.content(value, edits(1)) for value in values])
+        counting = CountingStore(store)
+        counting.counted.update(group.id for group in groups)
+        options = HostOptions(enforces_writes=True)
+        async with open_sync_host(cast(CoValueStore, counting), options) as host:
+            receipt = await host.receive_content("test", [write(value) for value in values])
+            assert receipt.refused == {}
+            assert counting.reads <= 2 * len(groups)
+
+
 async def test_a_host_judges_a_large_group_and_goes_on(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -216,7 +238,11 @@ class CountingStore:
 
     def __init__(self, store: CoValueStore) -> None:
         self._store = store
+        self.counted = {GROUP.id}
         self.reads = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
 
     async def load_value(self, co_id: RawCoId) -> StoredValue | None:
         return await self._store.load_value(co_id)
@@ -224,7 +250,8 @@ class CountingStore:
     async def load(
         self, co_id: RawCoId, known: KnownState = NOTHING, max_bytes: int | None = None
     ) -> LoadedPieces:
-        self.reads += co_id == GROUP.id and not known.sessions
+        self.reads += co_id in self.counted and not known.sessions
+        assert self.reads < 100  # else it goes on for ever
         return await self._store.load(co_id, known, max_bytes)
 
 

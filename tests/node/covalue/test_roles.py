@@ -19,7 +19,7 @@ from node.covalue.group_view import GroupView
 from node.covalue.header import CoValueHeader, parse_header
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.membership import Membership
-from node.covalue.role_judgment import MAX_WORK
+from node.covalue.role_judgment import MAX_WORK, SLICE_WORK
 from node.covalue.roles import GroupsMissing, JudgingTakesLong, RoleBook, ruling_group
 from tests.support.authors import Author, group_header, map_header
 from tests.support.deliveries import Choices, choices, delivered
@@ -756,7 +756,7 @@ def test_groups_judged_a_slice_at_a_time_have_the_same_meaning(
     views = {header.id: GroupView(header.id, header) for header in GROUPS}
     for header in GROUPS:
         pieces.add_view(GroupView(header.id, header))
-    asides: dict[RawCoId, Iterator[None]] = {}
+    asides: dict[RawCoId, Iterator[object]] = {}
 
     def move(number: int) -> None:
         kind, group_id = number // 3, GROUPS[number % 3].id
@@ -788,6 +788,33 @@ def test_groups_judged_a_slice_at_a_time_have_the_same_meaning(
             ask_patiently(pieces, header.id)
             answers += roles_in(pieces, header.id)
     assert answers == expected
+
+
+def test_a_large_group_that_was_dropped_while_it_waited_is_read_and_judged_in_its_turn() -> None:
+    parent, large = founded("parent"), founded("large")
+    linked(large, parent)
+    add(large, ANN, *[setting(500, BOB.account_id, "writer")] * (2 * SLICE_WORK))
+    book = RoleBook(max_bytes=large.size_bytes + 2 * parent.size_bytes, max_slices=1)
+    for view in (parent, large):
+        book.add_view(view)
+    with pytest.raises(JudgingTakesLong):
+        book.missing(large.co_id)
+    others = [founded(f"other {number}") for number in range(20)]
+    for other in others:
+        book.add_view(other)
+        book.missing(other.co_id)
+    assert parent.co_id not in book
+    assert large.co_id not in book
+    named: list[RawCoId] = []
+    for missing in book.judge_aside(large.co_id):
+        for co_id in missing:
+            named.append(co_id)
+            book.add_view({view.co_id: view for view in (parent, large)}[co_id])
+        for other in others:  # who judges these meanwhile drops nothing of it
+            book.add_view(other)
+            book.missing(other.co_id)
+    assert named == [large.co_id, parent.co_id]
+    assert book.role_of(large.co_id, BOB.account_id, 600) is Role.WRITER
 
 
 @settings(max_examples=80, deadline=None)
