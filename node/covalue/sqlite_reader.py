@@ -54,6 +54,9 @@ MAX_CACHED_HEADER_CHARACTERS = 4096
 CHECKPOINTS_AT_ONCE = 16
 """Of a large value, which has thousands, each part that is read needs one or two."""
 
+MANY_SESSIONS = 1000
+"""Reading the rows of so many takes 5 ms, and that is done for each part of a value."""
+
 _T = TypeVar("_T")
 
 _VALUE = """SELECT v.rowID, v.header, d.coValueID IS NOT NULL
@@ -111,14 +114,21 @@ def _describe(
     return StoredValue(value.header, sessions, dependencies, value.is_deleted)
 
 
+class TakesLong(Exception):
+    """The value has so many sessions that it is to be read in a thread."""
+
+
 class SqliteReader:
     """One connection for reading, used by one thread at a time."""
 
-    def __init__(self, path: Path, *, is_foreign: bool = False) -> None:
+    def __init__(self, path: Path, *, is_foreign: bool = False, is_inline: bool = False) -> None:
         """A foreign file may be of an older version, and in use; it is not changed.
+
+        One that is used inline raises `TakesLong` instead of reading the rows of many sessions.
 
         Raises: sqlite3.Error.
         """
+        self._is_inline = is_inline
         mode = _foreign_mode(path) if is_foreign else "rw"
         self._tidied = path if is_foreign and not _has_journal(path) else None
         self._connection = sqlite3.connect(
@@ -239,6 +249,9 @@ class SqliteReader:
         rows: dict[CoSessionId, _SessionRow] = {}
         found = self._execute(_SESSIONS, (value.row_id,))
         for row_id, text, count, signature, since, has_checkpoints in found:
+            if self._is_inline and len(rows) == MANY_SESSIONS:
+                found.close()
+                raise TakesLong
             if not isinstance(text, str):
                 raise DecodeError("stored session id is not text", 0)
             session_id = parse_session_id(text)

@@ -6,15 +6,18 @@ not both at a time (`sqlite_schema`).
 A writer holds the lock of the one writing connection. Rows are written inline, and a commit
 waits for the disk in a thread; without durability it is a copy in memory and stays inline, too:
 90 µs for ten transactions, where a thread would make it 270. Reads have a connection of their own
-and run inline, as far as they are short; a read of all of a value at once waits for a thread.
+and run inline, as far as they are short; a read of all of a value at once waits for a thread, and
+any of a value of many sessions.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -25,7 +28,7 @@ from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.session_fork import SessionFork
-from node.covalue.sqlite_reader import SqliteReader
+from node.covalue.sqlite_reader import SqliteReader, TakesLong
 from node.covalue.sqlite_schema import FileClaim, prepare_file
 from node.covalue.sqlite_writer import SqliteWriter
 from node.covalue.store import Erased, LoadedPieces, StoredText, StoredValue, ValueAppend
@@ -39,6 +42,8 @@ CHECKPOINT_BYTES = 4 * 1024 * 1024
 """Written before the log is moved into the file, as much as SQLite's own 1000 pages."""
 
 _PAGE_IDS = 512
+
+_T = TypeVar("_T")
 
 
 class SqliteStore:
@@ -61,18 +66,26 @@ class SqliteStore:
     ) -> LoadedPieces:
         """As the protocol says."""
         if max_bytes is not None and max_bytes <= INLINE_BYTES:
-            return self._reader.load(co_id, known, max_bytes)
-        return await trio.to_thread.run_sync(
-            self._bulk.load, co_id, known, max_bytes, limiter=self._bulk_thread
-        )
+            with suppress(TakesLong):
+                return self._reader.load(co_id, known, max_bytes)
+        return await self._in_thread(partial(self._bulk.load, co_id, known, max_bytes))
 
     async def load_text(self, co_id: RawCoId) -> StoredText | None:
         """As the protocol says."""
-        return self._reader.load_text(co_id)
+        try:
+            return self._reader.load_text(co_id)
+        except TakesLong:
+            return await self._in_thread(partial(self._bulk.load_text, co_id))
 
     async def load_value(self, co_id: RawCoId) -> StoredValue | None:
         """As the protocol says."""
-        return self._reader.load_value(co_id)
+        try:
+            return self._reader.load_value(co_id)
+        except TakesLong:
+            return await self._in_thread(partial(self._bulk.load_value, co_id))
+
+    async def _in_thread(self, read: Callable[[], _T]) -> _T:
+        return await trio.to_thread.run_sync(read, limiter=self._bulk_thread)
 
     async def store(self, appends: Sequence[ValueAppend]) -> None:
         """As the protocol says. Raises: StorageFailed."""
@@ -248,7 +261,7 @@ def _open(stack: ExitStack, path: Path, durability: Durability) -> SqliteStore:
     try:
         writer = SqliteWriter(path, waits_for_disk=durability.waits_for_disk)
         stack.callback(writer.close)
-        reader = SqliteReader(path)
+        reader = SqliteReader(path, is_inline=True)
         stack.callback(reader.close)
         bulk = SqliteReader(path)
         stack.callback(bulk.close)
