@@ -65,6 +65,7 @@ TESTS = [
     "node/cojson/test_deletion.py",
     "node/cojson/test_foresight.py",
     "node/cojson/test_messages.py",
+    "node/cojson/test_offers.py",
     "node/cojson/test_outbox.py",
     "node/cojson/test_recent.py",
     "node/cojson/test_rights.py",

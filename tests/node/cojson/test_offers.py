@@ -6,7 +6,6 @@ second: each load looked at all members, and the first of each client in one go.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -48,7 +47,12 @@ def disk() -> Disk:
 @pytest.fixture
 def shell(disk: Disk) -> EngineShell:
     """With all of that in memory."""
-    shell = EngineShell(deepcopy(disk))
+    own = Disk()
+    own.headers.update(disk.headers)
+    for co_id in disk.headers:
+        own.logs[co_id] = {key: [*log] for key, log in disk.logs[co_id].items()}
+        own.rows[co_id] = {**disk.rows[co_id]}
+    shell = EngineShell(own)
     shell.load(shell.client("ann"), OWN.id)
     return shell
 
