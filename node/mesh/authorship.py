@@ -4,8 +4,9 @@
 |------------|---------------------------------------------------------|
 | authorship | public key that signs the core, signature (64 bytes)    |
 
-The signature is of H(key = mesh key; "author" || handshake hash): it counts on one connection, and
-only who has the core's secret key can make it. Older nodes send none.
+The signature is of H(key = mesh key; "author" || id of the node || handshake hash): it counts for
+one end of one connection, and only who has the core's secret key can make it. Older nodes send
+none.
 """
 
 from __future__ import annotations
@@ -25,15 +26,20 @@ class Authorship:
     signature: bytes
 
     @classmethod
-    def prove(cls, mesh_key: bytes, handshake_hash: bytes, key_pair: KeyPair) -> Authorship:
-        signed = _signable(mesh_key, handshake_hash)
+    def prove(
+        cls, key_pair: KeyPair, mesh_key: bytes, node_id: bytes, handshake_hash: bytes
+    ) -> Authorship:
+        signed = _signable(mesh_key, node_id, handshake_hash)
         return cls(key_pair.public_key, sign(signed, key_pair.secret_key))
 
-    def is_of(self, data_key: bytes, mesh_key: bytes, handshake_hash: bytes) -> bool:
-        """Whether the other end of this connection writes that core."""
+    def is_of(
+        self, data_key: bytes, mesh_key: bytes, node_id: bytes, handshake_hash: bytes
+    ) -> bool:
+        """Whether that node, at the other end of this connection, writes that core."""
         if Manifest.single_signer(self.public_key).key != data_key:
             return False
-        return verify(_signable(mesh_key, handshake_hash), self.signature, self.public_key)
+        signed = _signable(mesh_key, node_id, handshake_hash)
+        return verify(signed, self.signature, self.public_key)
 
     @property
     def fields(self) -> list[Field]:
@@ -45,5 +51,5 @@ class Authorship:
         return cls(reader.fixed(KEY_BYTES), reader.fixed(SIGNATURE_BYTES))
 
 
-def _signable(mesh_key: bytes, handshake_hash: bytes) -> bytes:
-    return blake2b(b"author", handshake_hash, key=mesh_key)
+def _signable(mesh_key: bytes, node_id: bytes, handshake_hash: bytes) -> bytes:
+    return blake2b(b"author", node_id, handshake_hash, key=mesh_key)

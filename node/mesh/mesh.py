@@ -264,7 +264,7 @@ class Mesh:
         member.acknowledgements.told_length = self.data.durable_length
         grant = self.membership.grant
         role, keys = self.trust.verdict.role, self.data.key_pair
-        where = (self.membership.key, member.session.handshake_hash)
+        where = (self.membership.key, self.id, member.session.handshake_hash)
         return Welcome(
             self.data.key,
             member.acknowledgements.told_length,
@@ -272,7 +272,7 @@ class Mesh:
             "" if role is None else role.value,
             grant,
             self.policy.brief,
-            None if keys is None else Authorship.prove(*where, keys),
+            None if keys is None else Authorship.prove(keys, *where),
         )
 
     def due(self, member: Member) -> Direction:

@@ -220,7 +220,7 @@ class Trust:
         there was anything to lose.
         """
         if welcome.author is not None:
-            where = (self.membership.key, member.session.handshake_hash)
+            where = (self.membership.key, member.id, member.session.handshake_hash)
             return welcome.author.is_of(welcome.data_key, *where)
         id, key = member.id.hex(), welcome.data_key.hex()
         met = self.book.get(id)

@@ -133,15 +133,17 @@ async def test_an_older_node_is_believed_while_there_is_nothing_to_lose_and_nobo
             assert kept.replication.settings.writer is None
 
 
-def test_authorship_counts_for_one_core_on_one_connection_of_one_mesh() -> None:
+def test_authorship_counts_for_one_core_of_one_node_on_one_connection_of_one_mesh() -> None:
     keys, others = KeyPair.from_seed(b"k" * 32), KeyPair.from_seed(b"o" * 32)
     core, other = (Manifest.single_signer(pair.public_key).key for pair in (keys, others))
-    proof = Authorship.prove(b"mesh" * 8, b"handshake", keys)
-    assert proof.is_of(core, b"mesh" * 8, b"handshake")
-    assert not proof.is_of(other, b"mesh" * 8, b"handshake")
-    assert not proof.is_of(core, b"mesh" * 8, b"another")
-    assert not proof.is_of(core, b"hive" * 8, b"handshake")
-    assert not replace(proof, signature=bytes(64)).is_of(core, b"mesh" * 8, b"handshake")
+    mesh, node, other_node = b"mesh" * 8, b"node" * 8, b"echo" * 8
+    proof = Authorship.prove(keys, mesh, node, b"handshake")
+    assert proof.is_of(core, mesh, node, b"handshake")
+    assert not proof.is_of(other, mesh, node, b"handshake")
+    assert not proof.is_of(core, mesh, node, b"another")
+    assert not proof.is_of(core, mesh, other_node, b"handshake")
+    assert not proof.is_of(core, b"hive" * 8, node, b"handshake")
+    assert not replace(proof, signature=bytes(64)).is_of(core, mesh, node, b"handshake")
 
 
 async def test_a_core_that_cannot_have_been_encrypted_ends_its_member_alone() -> None:
