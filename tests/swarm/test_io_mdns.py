@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import secrets
 import socket
 import subprocess
 import sys
@@ -19,6 +20,16 @@ from tests.support.no_more_files import no_more_files
 LOOPBACK = "127.0.0.1"
 TOPIC, OTHER = b"\x11" * 32, b"\x12" * 32
 KEYS = [KeyPair.from_seed(bytes((i,)) * 32) for i in (11, 12, 13)]
+
+
+@pytest.fixture(autouse=True)
+def own_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes and tests beside this one hear all of this machine, too: no peers for it, nor it for
+    them."""
+    assert SERVICE_TYPE == "_beemesh._tcp.local."
+    own = f"_beemesh-{secrets.token_hex(3)}._tcp.local."
+    for module in ("swarm.io.mdns", __name__):
+        monkeypatch.setattr(f"{module}.SERVICE_TYPE", own)
 
 
 async def hold(connection: Connection) -> None:
@@ -197,14 +208,6 @@ async def test_a_goodbye_right_behind_an_announcement_is_the_last_word(
             assert len(swarm.peers) == 3, "nobody but the markers"
 
 
-@pytest.fixture
-def own_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Floods are not for the tests beside this one, which hear all of this machine."""
-    for module in ("swarm.io.mdns", __name__):
-        monkeypatch.setattr(f"{module}.SERVICE_TYPE", "_beemesh-test._tcp.local.")
-
-
-@pytest.mark.usefixtures("own_service")
 async def test_names_that_answer_nothing_keep_no_neighbor_waiting(
     network: zeroconf.Zeroconf,
 ) -> None:
@@ -222,7 +225,6 @@ async def test_names_that_answer_nothing_keep_no_neighbor_waiting(
             await swarm.wait_announced()
 
 
-@pytest.mark.usefixtures("own_service")
 async def test_a_network_that_announces_too_much_is_forgotten_and_looked_at_again(
     network: zeroconf.Zeroconf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
