@@ -107,6 +107,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             if node.mesh is not None:
                 mirrors = open_mirrors(store, config.mirrors_path, prepared.mirrors)
                 node.mirrors = await stack.enter_async_context(mirrors)
+                node.mesh.witness.mirrored = node.mirrors
                 cache = open_block_cache(
                     store, node.mesh.uses, config.cache_bytes, node.kept_ranges
                 )

@@ -69,7 +69,7 @@ class Mirrors:
         self._is_paused = False
         self._lock = trio.Lock()
 
-    def __contains__(self, key: bytes) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._mirrors
 
     def kept_ranges(self) -> Mapping[bytes, tuple[int, int | None]]:

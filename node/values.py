@@ -16,8 +16,8 @@ from node.covalue.ids import RawCoId, named_co_id
 from node.covalue.session_fork import SessionFork
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
+from node.mesh.forked_cores import ForkedCore
 from node.mesh.mesh import Mesh
-from node.mesh.witness import ForkedCore
 from node.verbs import ExitCode, ListForks, ListValues, Load, Result, VerbError, encode_bytes
 
 

@@ -8,6 +8,7 @@ blind node keeps, with which ticket somebody came. So no node replaces a damaged
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -56,6 +57,12 @@ class MemberBook:
 
     def get(self, id: str) -> Met | None:
         return self._members.get(id)
+
+    def cores(self) -> Iterator[bytes]:
+        """What members said is their data core, by key."""
+        for member in self:
+            with suppress(ValueError):
+                yield bytes.fromhex(member.key)
 
     def has_core(self, key: str) -> bool:
         """Whether somebody said that this is its data core."""

@@ -134,7 +134,7 @@ class Mesh:
 
         # Logs: our own, and those of members.
         self.recall = Recall(*(id, identity, data, rebuild, instance), self.trust.known_members())
-        self.witness = Witness(host, data, self.members, cores)
+        self.witness = Witness(host, data, self.members, cores, self.trust.known_cores)
         self.safekeeping = Safekeeping(
             self.trust,
             self.members,

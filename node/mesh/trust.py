@@ -140,6 +140,10 @@ class Trust:
         ids = {bytes.fromhex(met.id) for met in self.book} - {self._id}
         return frozenset(id for id in ids if not self.is_barred(id))
 
+    def known_cores(self) -> frozenset[bytes]:
+        """The data cores of this node and of members that it has ever met, each one's last."""
+        return frozenset((self._own_core, *self.book.cores()))
+
     def serves_strangers(self, data_key: bytes) -> bool:
         """Whether a node that is no member may replicate that core, if it knows its key.
 

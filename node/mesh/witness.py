@@ -3,7 +3,8 @@
 Two kinds: of a core, whose proof needs nothing beside it (`hypercore.fork_proof`), and of a session
 of a coValue (`node.cojson.fork_evidence`). Whatever comes is judged here before anything is
 believed, one piece at a time. What is proven is kept, once for each core and session, told in the
-log, and sent on; a member that joins is sent all there is.
+log, and sent on; a member that joins is sent all there is. Of cores that nobody here has to do with
+none is kept, and of the others `ForkedCores` says which if there are too many.
 
 A core that is proven to be forked is frozen: what is held of it is served, and no more of it is
 asked for. If it is a member's data core, the member may go on reading ours.
@@ -20,11 +21,12 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Container,
     Iterable,
     Mapping,
     Sequence,
+    Set,
 )
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -42,12 +44,10 @@ from node.covalue.records import decode_part, encode_part
 from node.covalue.session_fork import SessionFork
 from node.covalue.store import CoValueStore
 from node.errors import CorruptStore
+from node.mesh.forked_cores import ForkedCore, ForkedCores
 from node.mesh.member import Member
 from node.mesh.messages import Evidence, EvidenceKind
 from swarm.io.tasks import Wakeup
-
-MAX_FORKED_CORES = 256
-"""Cores of which evidence is kept (at most 256 KiB each)."""
 
 MAX_WAITING = 64
 MAX_WAITING_BYTES = 16 << 20
@@ -93,17 +93,11 @@ class WitnessHost(Protocol):
     def forks(self) -> ForkWatch: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ForkedCore:
-    """A core whose writer signed two histories; `proof` convinces everybody."""
-
-    key: bytes
-    conflict: str
-    proof: bytes
-
-
 class Witness:
-    """Open evidence, and what is kept; `members` are those admitted, by id."""
+    """Open evidence, and what is kept; `members` are those admitted, by id.
+
+    `known_cores` are the data cores of members: evidence about them has its place first.
+    """
 
     def __init__(
         self,
@@ -111,6 +105,7 @@ class Witness:
         rows: WitnessRows,
         members: Mapping[bytes, Member],
         cores: WitnessedCores | None,
+        known_cores: Callable[[], Set[bytes]] = frozenset,
     ) -> None:
         self._host = host
         self._rows = rows
@@ -118,7 +113,13 @@ class Witness:
         self._cores = cores
         self._kept: dict[str, Evidence] = {}
         """What is passed on, by subject."""
-        self._forked: dict[bytes, ForkedCore] = {}
+        self._known_cores = known_cores
+        self.mirrored: Container[bytes] = ()
+        """Keys of the cores that are mirrored here; they matter as much."""
+        self._forked = ForkedCores()
+        self._keeping = trio.Lock()
+        self._frozen_by_word: set[bytes] = set()
+        """Cores frozen just now because a member told of them: not found here."""
         self._waiting: deque[tuple[Member, Evidence]] = deque()
         self._wake = Wakeup()
         self._undecided: dict[str, tuple[Member, Evidence]] = {}
@@ -135,7 +136,7 @@ class Witness:
     @property
     def forked_cores(self) -> Sequence[ForkedCore]:
         """Cores of which evidence is kept, that of earlier runs included."""
-        return list(self._forked.values())
+        return self._forked.cores
 
     def is_forked(self, key: bytes) -> bool:
         return key in self._forked
@@ -143,7 +144,8 @@ class Witness:
     def greet(self, member: Member) -> None:
         """A member was admitted: tell it all there is."""
         member.outbox.queue_evidence(list(self._kept.values()))
-        if member.welcome is not None and self.is_forked(member.welcome.data_key):
+        is_frozen = member.core is not None and member.core.is_frozen  # evidence may be given up
+        if is_frozen or (member.welcome is not None and self.is_forked(member.welcome.data_key)):
             member.freeze()
 
     def receive(self, member: Member, evidence: Evidence) -> None:
@@ -183,7 +185,7 @@ class Witness:
         for row, proof in self._rows.local_items(_ROW_PREFIX, _ROW_PREFIX[:-1] + b";"):
             try:
                 key = bytes.fromhex(row.removeprefix(_ROW_PREFIX).decode())
-                self._note_core(key, proof)
+                self._note_core(key, proof, None)
             except (ValueError, InvalidProof) as error:
                 _log.error("kept evidence is damaged", core=row.decode(), error=str(error))
 
@@ -260,10 +262,13 @@ class Witness:
             return  # true, but nobody here has to do with that core
         try:
             if not core.is_frozen:
+                self._frozen_by_word.add(key)
                 await core.freeze(ForkProof.decode(evidence.first))
         except UsageError:
             pass  # about a history that the core has left since: kept all the same
         finally:
+            if not core.is_frozen:
+                self._frozen_by_word.discard(key)
             core.release()
         await self._keep_core(key, evidence.first, source=member)
 
@@ -306,23 +311,39 @@ class Witness:
         member.expel(reason)
 
     async def _keep_core(self, key: bytes, proof: bytes, source: Member | None = None) -> None:
-        if self.is_forked(key):
-            return
-        if len(self._forked) >= MAX_FORKED_CORES:
-            _log.error("evidence not kept: there is too much", core=key.hex())
-            return
-        await self._rows.write_local({_ROW_PREFIX + key.hex().encode(): proof})
-        self._note_core(key, proof)
-        told_by = "found here" if source is None else source.id.hex()[:12]
-        _log.warning("evidence of a fork kept", core=key.hex()[:12], told_by=told_by)
+        told_by = None if source is None else source.id
+        async with self._keeping:
+            if self.is_forked(key):
+                return
+            rows: dict[bytes, bytes | None] = {_row(key): proof}
+            given_up = None
+            if self._forked.is_full:
+                given_up = self._forked.giving_way(key, told_by, self._of_concern(key))
+                if given_up is None:
+                    _log.error("evidence not kept: there is too much", core=key.hex())
+                    return
+                rows[_row(given_up)] = None
+            await self._rows.write_local(rows)
+            if given_up is not None:
+                self._forked.remove(given_up)
+                del self._kept[given_up.hex()]
+            self._note_core(key, proof, told_by)
+        where = "found here" if source is None else source.id.hex()[:12]
+        _log.warning("evidence of a fork kept", core=key.hex()[:12], told_by=where)
         self._pass_on(self._kept[key.hex()], source)
         for member in list(self._members.values()):
             if member.welcome is not None and member.welcome.data_key == key:
                 member.freeze()
 
-    def _note_core(self, key: bytes, proof: bytes) -> None:
+    def _of_concern(self, key: bytes) -> Set[bytes]:
+        """Those of the cores kept, and of this one, that matter here."""
+        known = self._known_cores()
+        keys = {key, *(core.key for core in self._forked.cores)}
+        return {key for key in keys if key in known or key in self.mirrored}
+
+    def _note_core(self, key: bytes, proof: bytes, told_by: bytes | None) -> None:
         """Raises: InvalidProof."""
-        self._forked[key] = ForkedCore(key, str(verify_fork_proof(proof, key)), proof)
+        self._forked.add(ForkedCore(key, str(verify_fork_proof(proof, key)), proof), told_by)
         self._kept[key.hex()] = Evidence(EvidenceKind.CORE, key.hex(), proof, b"")
 
     def _pass_on(self, evidence: Evidence, source: Member | None = None) -> None:
@@ -333,7 +354,9 @@ class Witness:
     async def _watch_cores(self, cores: WitnessedCores) -> None:
         async for core in cores.frozen_cores():
             proof = core.fork_proof
-            if proof is not None:
+            if core.key in self._frozen_by_word:
+                self._frozen_by_word.remove(core.key)
+            elif proof is not None:
                 try:
                     await self._keep_core(core.key, proof.encode())
                 except StorageError as error:
@@ -362,6 +385,10 @@ class Witness:
         ):
             self._kept[evidence.subject] = evidence
             self._pass_on(evidence)
+
+
+def _row(key: bytes) -> bytes:
+    return _ROW_PREFIX + key.hex().encode()
 
 
 def _has_room(waiting: Iterable[Evidence]) -> bool:

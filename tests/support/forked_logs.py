@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hypercore.crypto import KeyPair
 from hypercore.fork_proof import ForkProof, make_fork_proof
+from hypercore.log import append
+from hypercore.manifest import Manifest
 from hypercore.merkle import MerkleNode
 from hypercore.proof import Proof, UpgradeProof, UpgradeRequest
+from hypercore.verifier import Verifier
 from tests.support.memory_log import MemoryLog
 from tests.support.trees import KEY_PAIR, VERIFIER, Tree
 
@@ -39,6 +43,21 @@ def fork_proof(one: Sequence[bytes] = ONE, other: Sequence[bytes] = OTHER) -> Fo
     proof = make_fork_proof(VERIFIER, statement(one, split), statement(other, split))
     assert proof is not None
     return proof
+
+
+def fork_proof_of(key_pair: KeyPair) -> tuple[bytes, ForkProof]:
+    """The key of another writer's core, and evidence that the writer signed two histories."""
+    manifest = Manifest.single_signer(key_pair.public_key)
+    verifier = Verifier(manifest.key, manifest)
+
+    def signed(blocks: Sequence[bytes]) -> Proof:
+        tree = Tree(verifier)
+        tree.commit(append(tree.head, blocks, lambda head: verifier.sign(head, key_pair)))
+        return tree.answer(upgrade=UpgradeRequest(0, 1))
+
+    proof = make_fork_proof(verifier, signed([b"one"]), signed([b"other"]))
+    assert proof is not None
+    return manifest.key, proof
 
 
 def with_other_sizes(proof: Proof) -> Proof:
