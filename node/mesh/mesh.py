@@ -47,6 +47,7 @@ from node.mesh.hearsay_messages import HearsayMessage
 from node.mesh.in_step import InStep
 from node.mesh.member import Member
 from node.mesh.member_book import MemberBook
+from node.mesh.member_cores import DataCores
 from node.mesh.member_data import MemberDataError
 from node.mesh.member_statistics import MemberStatistics
 from node.mesh.membership import Membership
@@ -61,7 +62,7 @@ from node.mesh.pushing import ValuePusher
 from node.mesh.recall import Recall
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.run_messages import INSTANCE_BYTES, RunMessage
-from node.mesh.safekeeping import KeptCores, Safekeeping
+from node.mesh.safekeeping import Safekeeping
 from node.mesh.screening import Screening
 from node.mesh.sync_state import SyncState
 from node.mesh.telling import Telling
@@ -203,7 +204,7 @@ class Mesh:
         """Return when somebody comes or goes. Cancel: undoes nothing."""
         await self._members_changed.park()
 
-    async def keep_safe(self, member: Member, core: Core, cores: KeptCores) -> None:
+    async def keep_safe(self, member: Member, core: Core, cores: DataCores) -> None:
         """Serve a member as `Safekeeping.serve` says, until cancelled."""
         await self.safekeeping.serve(member, core, cores, self._fetcher, self.catch_up)
 

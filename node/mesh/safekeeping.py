@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
 
 import structlog
 import trio
@@ -28,6 +27,7 @@ from node.covalue.known_state import KnownState
 from node.mesh.fetch import Fetcher
 from node.mesh.follow import CatchUp, CoreData
 from node.mesh.member import MAX_INTRODUCTIONS, Member
+from node.mesh.member_cores import DataCores, open_data_core
 from node.mesh.member_data import MemberData
 from node.mesh.messages import Sessions, Welcome
 from node.mesh.ticket import Role
@@ -61,12 +61,6 @@ _UNREADABLE = (CoreFrozen, StorageError, trio.ClosedResourceError)
 core was purged here."""
 
 _log = structlog.get_logger(__name__)
-
-
-class KeptCores(Protocol):
-    """What safekeeping needs from the corestore."""
-
-    async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
 
 
 class AbsentMember:
@@ -143,7 +137,7 @@ class Safekeeping:
         self._turned.unpark_all()
 
     async def serve(
-        self, member: Member, core: Core, cores: KeptCores, fetcher: Fetcher, catch_up: CatchUp
+        self, member: Member, core: Core, cores: DataCores, fetcher: Fetcher, catch_up: CatchUp
     ) -> None:
         """Keep what a member has, and read what it keeps for others, until cancelled."""
         if not self._trust.membership.is_encrypted:
@@ -299,7 +293,7 @@ class Safekeeping:
     async def _stand_in(
         self,
         introduction: Introduction,
-        cores: KeptCores,
+        cores: DataCores,
         fetcher: Fetcher,
         catch_up: CatchUp,
         *,
@@ -311,7 +305,10 @@ class Safekeeping:
         """
         data_key = self._trust.membership.data_key
         try:
-            core = await cores.get(key=introduction.data_key, encryption_key=data_key)
+            key = introduction.data_key
+            met = self._trust.book.get(introduction.member.hex())
+            is_proven = met is not None and met.key == key.hex()
+            core = await open_data_core(cores, key, data_key, is_proven=is_proven)
         except (StorageError, UsageError) as error:
             _log.warning(
                 "kept core not opened", id=introduction.member.hex()[:12], error=str(error)

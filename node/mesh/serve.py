@@ -32,6 +32,7 @@ from node.mesh.follow_rules import OwnerRule
 from node.mesh.inquiry import Inquiry
 from node.mesh.listing import MAX_WAITING_UPDATES, matching_ids
 from node.mesh.member import Member
+from node.mesh.member_cores import DataCores, open_data_core
 from node.mesh.mesh import Mesh
 from node.mesh.messages import MAX_QUERY_IDS, PROTOCOL, Listed, Welcome
 from node.mesh.penalties import Penalty
@@ -84,10 +85,9 @@ class KeptOut(NodeError):
         super().__init__(f"sent away for a while: {penalty.reason}")
 
 
-class MemberCores(Protocol):
+class MemberCores(DataCores, Protocol):
     """What serving members needs from the corestore."""
 
-    async def get(self, *, key: bytes, encryption_key: bytes | None = None) -> Core: ...
     def replicate(
         self, mux: Multiplexer, is_allowed: Allow, /, *, is_offered: Allow
     ) -> Awaitable[None]: ...
@@ -186,7 +186,7 @@ async def _serve_admitted(
         member.carry_out(member.session.close("it shows our own data core as its own"))
         return
     try:
-        core = await cores.get(key=welcome.data_key, encryption_key=mesh.membership.data_key)
+        core = await _open_core(mesh, member, welcome, cores)
     except (StorageError, UsageError) as error:
         member.carry_out(member.session.close(f"its data core cannot be opened: {error}"))
         return
@@ -222,6 +222,12 @@ async def _serve_admitted(
             mesh.recall.runs.replaced(member.id, trio.current_time())
         member.core = member.data = None
         core.release()
+
+
+async def _open_core(mesh: Mesh, member: Member, welcome: Welcome, cores: MemberCores) -> Core:
+    is_proven = mesh.trust.is_proven_author(member, welcome)
+    data_key = mesh.membership.data_key
+    return await open_data_core(cores, welcome.data_key, data_key, is_proven=is_proven)
 
 
 async def _find_allowance(mesh: Mesh, member: Member) -> None:

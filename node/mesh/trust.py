@@ -224,12 +224,16 @@ class Trust:
         there was anything to lose.
         """
         if welcome.author is not None:
-            where = (self.membership.key, member.id, member.session.handshake_hash)
-            return welcome.author.is_of(welcome.data_key, *where)
+            return self.is_proven_author(member, welcome)
         id, key = member.id.hex(), welcome.data_key.hex()
         met = self.book.get(id)
         is_known = met is not None and met.key == key
         return (is_known or not is_held) and not self.book.has_other(id, key)
+
+    def is_proven_author(self, member: Member, welcome: Welcome) -> bool:
+        """Whether a member shows on this connection that it writes the core."""
+        where = (self.membership.key, member.id, member.session.handshake_hash)
+        return welcome.author is not None and welcome.author.is_of(welcome.data_key, *where)
 
     def keep_introduction(self, introduction: Introduction) -> None:
         """Remember which core a member has, for others."""

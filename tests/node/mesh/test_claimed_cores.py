@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import pytest
 import trio
 import trio.testing
 
@@ -19,14 +20,16 @@ from hypercore.replication.messages import PROTOCOL as REPLICATION_PROTOCOL
 from hypercore.replication.messages import PROTOCOL_ALIASES, Data, Handshake, Request, Sync
 from hypercore.replication.messages import MessageType as Wire
 from node.mesh.authorship import Authorship
+from node.mesh.membership import Membership
 from node.mesh.messages import PROTOCOL, MessageType, Welcome
-from node.mesh.trust_messages import Records
+from node.mesh.ticket import Role
+from node.mesh.trust_messages import Introduction, Records
 from swarm.io.connection import open_connection
 from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.tasks import open_background_nursery
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, serve_end, wait_until
-from tests.node.mesh.test_safekeeping import ADMIN, founded
+from tests.node.mesh.test_safekeeping import ADMIN, founded, joined
 from tests.node.mesh.test_serve import prove, raw_connection, welcome
 
 LIAR = KeyPair.from_seed(b"l" * 32)
@@ -144,6 +147,84 @@ def test_authorship_counts_for_one_core_of_one_node_on_one_connection_of_one_mes
     assert not proof.is_of(core, mesh, other_node, b"handshake")
     assert not proof.is_of(core, b"hive" * 8, node, b"handshake")
     assert not replace(proof, signature=bytes(64)).is_of(core, mesh, node, b"handshake")
+
+
+@asynccontextmanager
+async def claims_core_in(mesh: Membership, node: MeshNode, key: bytes) -> AsyncIterator[None]:
+    """A member of an encrypted mesh whose data core that is, as it says."""
+    shown = mesh.invite(ADMIN).grant
+    async with raw_connection(node) as mux:
+        channel = await mux.open_channel(PROTOCOL, None)
+        prove(mux, channel, mesh)
+        channel.send(MessageType.RECORDS, Records(bytes(32), shown=shown).encode())
+        channel.send(MessageType.WELCOME, Welcome(key, 1, "raw", "", shown, ()).encode())
+        await wait_until(lambda: bool(node.goodbyes) or bool(node.mesh.members))
+        yield
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_an_empty_core_of_ours_is_not_encrypted_because_a_member_names_it(
+    is_open: bool,
+) -> None:
+    """Found in review: what the node appended to it from then on, only the mesh could read."""
+    mesh = founded()
+    async with open_mesh_node(1, mesh) as node:
+        ours = await node.cores.get(name="ours")
+        if not is_open:
+            await ours.close()
+        async with claims_core_in(mesh, node, ours.key):
+            assert "a core that this node writes" in node.goodbyes[0]
+            ours = await node.cores.get(name="ours")
+            await ours.append(b"plain")
+        assert not ours.info().is_encrypted
+        assert await ours.get(0) == b"plain"
+
+
+async def test_a_core_that_is_mirrored_is_read_as_before_though_a_member_names_it() -> None:
+    """Found in review: the mirror failed as soon as its first block came."""
+    mesh = founded()
+    async with open_mesh_node(1, mesh) as node, open_corestore(None) as store:
+        source = await store.get(name="somebody else's")
+        await source.append(b"plain")
+        mirror = await node.cores.get(key=source.key)
+        async with claims_core_in(mesh, node, source.key):
+            assert "nothing shows that the member writes it" in node.goodbyes[0]
+            await copy(store, node, mirror, 1)
+            assert await mirror.get(0) == b"plain"
+
+
+async def test_a_core_that_is_mirrored_is_read_if_the_member_shows_that_it_writes_it() -> None:
+    mesh = founded()
+    async with (
+        open_mesh_node(1, mesh) as node,
+        open_mesh_node(2, joined(mesh, Role.WRITER)) as writer,
+    ):
+        value = Author(1).value("held")
+        await writer.host.receive_content("t", [value.edit("[]", with_header=True)])
+        await node.cores.get(key=writer.data.key)
+        async with connected(node, writer):
+            assert await node.host.load(value.id) is not None
+
+
+async def test_an_introduction_does_not_encrypt_a_core_that_is_in_use() -> None:
+    mesh = founded()
+    member = KeyPair.from_seed(b"i" * 32)
+    shown = mesh.invite(ADMIN).grant
+    async with (
+        open_mesh_node(1, mesh) as node,
+        open_mesh_node(2, joined(mesh, Role.BLIND)) as keeper,
+        open_corestore(None) as store,
+    ):
+        source = await store.get(name="somebody else's")
+        await source.append(b"plain")
+        mirror = await node.cores.get(key=source.key)
+        introduction = Introduction.issue(mesh.key, member, source.key, "writer", shown)
+        keeper.mesh.trust.keep_introduction(introduction)
+        async with connected(node, keeper):
+            await trio.testing.wait_all_tasks_blocked()
+            await copy(store, node, mirror, 1)
+            assert await mirror.get(0) == b"plain"
+            assert not node.mesh.safekeeping.absent
 
 
 async def test_a_core_that_cannot_have_been_encrypted_ends_its_member_alone() -> None:
