@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from node.cli.options import DEFAULT_COMMON, Common
+from node.config import read_secret_file
+from node.errors import ConfigError
 
 
 def _option(help_text: str) -> Parameter:
@@ -46,7 +50,19 @@ class UpOptions:
     ] = None
     join: Annotated[
         list[str] | None,
-        _option("A TICKET, or the HOST:PORT or ws:// URL of a node. May be repeated."),
+        _option(
+            "A TICKET, or the HOST:PORT or ws:// URL of a node. May be repeated. Others on this"
+            " machine can see it: better keep a ticket in a file."
+        ),
+    ] = None
+    join_file: Annotated[
+        str | None,
+        Parameter(
+            help="File with what --join takes, one a line; - is the standard input. In config.toml"
+            " it is the list `join`.",
+            show_default=False,
+            allow_leading_hyphen=True,
+        ),
     ] = None
     mesh_name: Annotated[
         str | None, _option("Join the open mesh of that name: anybody who knows it may.")
@@ -190,8 +206,20 @@ def up(*, options: UpOptions = DEFAULT_UP_OPTIONS, common: Common = DEFAULT_COMM
     Each option is also a key of config.toml in the data directory and a variable: --min-copies 2,
     min_copies = 2, BEEMESH_MIN_COPIES=2. The command line wins, then the variable.
     """
-    config = common.load_config(asdict(options))
+    flags = asdict(options)
+    if (file := flags.pop("join_file")) is not None:
+        flags["join"] = [*(options.join or ()), *_read_joins(file)]
+    config = common.load_config(flags)
 
     from node.cli.foreground import run_node
 
     return run_node(config, as_json=common.json)
+
+
+def _read_joins(file: str) -> list[str]:
+    """Raises: ConfigError."""
+    text = sys.stdin.read() if file == "-" else read_secret_file(Path(file), "--join-file")
+    joins = [join for line in text.split("\n") if (join := line.strip())]
+    if not joins:
+        raise ConfigError(f"--join-file: {file} is empty: put a ticket into it")
+    return joins

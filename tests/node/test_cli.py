@@ -81,6 +81,7 @@ def test_help_names_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for option in ("--data", "--join", "--mesh-name", "--durability", "--replicate", "--json"):
         assert option in text
+    assert "--join-file" in text
 
 
 @pytest.mark.parametrize(

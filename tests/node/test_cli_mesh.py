@@ -300,6 +300,36 @@ def test_tickets_that_let_nobody_in(beemesh: Beemesh, tmp_path: Path) -> None:
         assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("is_piped", [False, True])
+def test_a_ticket_may_come_from_where_the_list_of_processes_does_not_show_it(
+    is_piped: bool, beemesh: Beemesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = Membership.found("hive", ADMIN.public_key).invite(ADMIN, expiry=1000).encode()
+    file = tmp_path / "ticket"
+    file.write_text(f"\n192.0.2.1:49737\n  {ticket}\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(file.read_text()))
+    code, out, error = beemesh("up", "--join-file", "-" if is_piped else str(file))
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "this ticket expired" in error
+    assert ticket not in error
+
+
+def test_both_ways_to_give_tickets_add_up(beemesh: Beemesh, tmp_path: Path) -> None:
+    one, other = (Membership.found(name, ADMIN.public_key).invite(ADMIN) for name in "ab")
+    (tmp_path / "ticket").write_text(one.encode())
+    given = ("--join", other.encode(), "--join-file", str(tmp_path / "ticket"))
+    code, _, error = beemesh("up", *given)
+    assert (code, "these tickets are of different meshes" in error) == (ExitCode.USAGE, True)
+
+
+def test_a_file_without_a_ticket_is_refused(beemesh: Beemesh, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n \n")
+    for name, text in (("empty", "is empty"), ("missing", "cannot be read: No such file")):
+        code, out, error = beemesh("up", "--join-file", str(tmp_path / name))
+        assert (code, out, error.count("\n")) == (ExitCode.USAGE, "", 1)
+        assert f"--join-file: {tmp_path / name} {text}" in error
+
+
 async def members_of(node: RunningNode) -> dict[str, Mapping[str, Any]]:
     """By name, or id where the name is not known."""
     client = AdminClient.find(node.data)
