@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 
 import trio
 
+from hypercore.crypto import decode_id
 from node.mesh.member_book import MemberBook
 from node.mesh.mesh import Mesh
 from node.mesh.peer_rules import LAN, WAN, Direction, PeerRule, is_called
-from node.mesh.policy_change import PolicyChange
+from node.mesh.policy_change import PolicyChange, peer_key
 from node.mesh.policy_file import follow_texts, save_policy
 from node.mesh.replicas import ReplicaPolicy
 from node.verbs import ChangePolicy, ExitCode, Result, ShowPolicy, VerbError
@@ -39,7 +41,7 @@ class Policies:
         if isinstance(verb, ChangePolicy):
             async with self._lock:
                 try:
-                    policy = _change(verb).apply(mesh.policy)
+                    policy = _change(verb, mesh).apply(mesh.policy)
                 except ValueError as error:
                     raise VerbError(ExitCode.USAGE, str(error)) from None
                 with trio.CancelScope(shield=True):
@@ -49,7 +51,10 @@ class Policies:
 
 
 def describe_policy(policy: ReplicaPolicy, book: MemberBook) -> Result:
-    """All of it, JSON-ready. `is_known` says whether the node of a rule has ever been met."""
+    """All of it, JSON-ready.
+
+    `members` are those met that a rule names, `is_known` whether there are any.
+    """
     return {
         "replicate": "all" if policy.everything else "lazy",
         "pin": sorted(policy.pinned),
@@ -61,20 +66,33 @@ def describe_policy(policy: ReplicaPolicy, book: MemberBook) -> Result:
         "max_value_bytes": policy.max_value_bytes,
         "max_age_seconds": policy.max_age_seconds,
         "peers": {
-            name: {
-                "direction": rule.direction.value,
-                "day_bytes": rule.day_bytes,
-                "month_bytes": rule.month_bytes,
-                "is_known": name in (LAN, WAN)
-                or any(is_called(met.id, met.name, name) for met in book),
-            }
+            name: _describe_rule(name, rule, book)
             for name, rule in sorted(policy.peers.named.items())
         },
     }
 
 
-def _change(verb: ChangePolicy) -> PolicyChange:
+def _describe_rule(key: str, rule: PeerRule, book: MemberBook) -> dict[str, object]:
+    called = [met for met in book if is_called(met.id, met.name, key)]
+    return {
+        "direction": rule.direction.value,
+        "day_bytes": rule.day_bytes,
+        "month_bytes": rule.month_bytes,
+        "is_known": key in (LAN, WAN) or bool(called),
+        "members": [{"id": met.id, "name": met.name} for met in called],
+    }
+
+
+def _change(verb: ChangePolicy, mesh: Mesh) -> PolicyChange:
     """Raises: ValueError."""
+    peers: dict[str, PeerRule] = {}
+    for peer in verb.peers:
+        direction, text = Direction(peer.direction), peer_key(peer.name)
+        peers[text] = PeerRule()  # it may be one by name, of before the member was met
+        rule = PeerRule(direction, peer.day_bytes or None, peer.month_bytes or None)
+        if rule == PeerRule() and text in mesh.policy.peers.named:
+            continue
+        peers[_rule_key(text, mesh)] = rule
     everything = None if verb.replicate is None else ReplicaPolicy.parse(verb.replicate).everything
     return PolicyChange(
         pin=verb.pin,
@@ -86,10 +104,22 @@ def _change(verb: ChangePolicy) -> PolicyChange:
         everything=everything,
         max_value_bytes=verb.max_value_bytes,
         max_age_seconds=verb.max_age_seconds,
-        peers={
-            peer.name: PeerRule(
-                Direction(peer.direction), peer.day_bytes or None, peer.month_bytes or None
-            )
-            for peer in verb.peers
-        },
+        peers=peers,
     )
+
+
+def _rule_key(text: str, mesh: Mesh) -> str:
+    """The id of the one member met that is meant; the text where nobody is.
+
+    Raises: ValueError where several are.
+    """
+    if text in (LAN, WAN):
+        return text
+    with suppress(ValueError):
+        return decode_id(text).hex()
+    known = [met for met in mesh.trust.book if not mesh.trust.is_barred(bytes.fromhex(met.id))]
+    found = [met for met in known if is_called(met.id, met.name, text)]
+    if len(found) > 1:
+        which = ", ".join(f"{met.id[:12]} ({met.name})" for met in found)
+        raise ValueError(f"several members are meant by {text!r}: {which}: say its id")
+    return found[0].id if found else text

@@ -98,7 +98,9 @@ def allow(rules: IdsOrRules, /, *, common: Common = DEFAULT_COMMON) -> int:
 
 
 def peer(
-    node: Annotated[str, Parameter(help="A node's name or id, or lan, or wan.")],
+    node: Annotated[
+        str, Parameter(help="A node's id, its beginning, or its name; or lan, or wan.")
+    ],
     direction: Annotated[
         Literal["both", "down", "up", "off"],
         Parameter(help="down: take, but give nothing. up: give, but take nothing."),
@@ -114,6 +116,9 @@ def peer(
     """Say what is exchanged with a node, with all of private networks, or with all others.
 
     A used-up budget ends the exchange until the next day or month. `peer NODE both` removes a rule.
+
+    Nodes choose their names: one that was met is remembered by its id, whatever it is called later,
+    and a name that several have is refused.
     """
     day, month = _size("--day-bytes", day_bytes), _size("--month-bytes", month_bytes)
     rule = PeerChange(node, direction, day, month)
@@ -143,8 +148,15 @@ def _rows(policy: dict[str, object]) -> list[tuple[str, str]]:
         rows.append(("follows changes of", f"the last {format_age(age)}"))
     peers = policy["peers"]
     assert isinstance(peers, dict)
-    rows.extend((f"with {name}", _peer_text(rule)) for name, rule in peers.items())
+    rows.extend((_peer_title(name, rule), _peer_text(rule)) for name, rule in peers.items())
     return rows
+
+
+def _peer_title(key: str, rule: dict[str, object]) -> str:
+    members = rule["members"]
+    assert isinstance(members, list)
+    named = [f"{str(member['id'])[:12]} ({member['name']})" for member in members]
+    return f"with {', '.join(named) or key}"
 
 
 def _peer_text(rule: dict[str, object]) -> str:
@@ -161,6 +173,8 @@ def _peer_text(rule: dict[str, object]) -> str:
             parts.append(f"at most {format_size(size)} a {period}")
     if not rule["is_known"]:
         parts.append("once it is met: no node with this name or id was yet")
+    elif isinstance(rule["members"], list) and len(rule["members"]) > 1:
+        parts.append("each of several nodes with this name or id: say it anew, by one's whole id")
     return ", ".join(parts)
 
 

@@ -1,7 +1,9 @@
 """What is exchanged with which member: both ways, one way, and how many bytes.
 
 A rule is found by the member's id in hexadecimal (or how that begins), by its name, else by where
-it is: `lan` for addresses of private networks, `wan` for all others. A budget counts the bytes
+it is: `lan` for addresses of private networks, `wan` for all others. Members give themselves their
+names, also one that another has: so an operator's word about a member that was met is kept by its
+id, and no name is taken for a whole id or for a place. A budget counts the bytes
 of its connections in both directions, by day and by month of UTC; once it is used up, nothing more
 is exchanged until the next day or month begins.
 
@@ -100,7 +102,9 @@ class PeerRules:
         """The rule for a member: of several, the one that names it most exactly."""
         digits = member_id.hex()
         fitting = [key for key in self.named if is_id_text(key) and digits.startswith(key)]
-        for key in (*sorted(fitting, key=len, reverse=True), name, LAN if is_lan else WAN):
+        by_name = [name] if is_name(name) else []
+        place = LAN if is_lan else WAN
+        for key in (*sorted(fitting, key=len, reverse=True), *by_name, place):
             if key in self.named:
                 return self.named[key]
         return PeerRule()
@@ -115,7 +119,8 @@ class PeerRules:
 
 def is_called(member_id: str, name: str, key: str) -> bool:
     """Whether a rule under that key names the member with this id, in hexadecimal, or name."""
-    return key == name or (is_id_text(key) and member_id.startswith(key))
+    is_by_name = key == name and is_name(name)
+    return is_by_name or (is_id_text(key) and member_id.startswith(key))
 
 
 def direction_now(rule: PeerRule, traffic: Traffic, unix_seconds: float) -> Direction:
@@ -130,6 +135,14 @@ def direction_now(rule: PeerRule, traffic: Traffic, unix_seconds: float) -> Dire
 def is_id_text(text: str) -> bool:
     """Whether a text is (the beginning of) a node's id."""
     return re.fullmatch(r"[0-9a-f]{8,64}", text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether a rule may name a member so: a whole id, or a place, is none.
+
+    The beginning of an id may be one: containers call themselves so.
+    """
+    return text not in (LAN, WAN) and re.fullmatch(r"[0-9a-f]{64}", text) is None
 
 
 def is_lan_address(address: str | None) -> bool:

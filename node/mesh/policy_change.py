@@ -90,7 +90,7 @@ class PolicyChange:
         size, age = self.max_value_bytes, self.max_age_seconds
         peers = policy.peers
         for key, rule in self.peers.items():
-            peers = peers.with_rule(_peer_key(key), rule)
+            peers = peers.with_rule(peer_key(key), rule)
         return replace(
             policy,
             max_value_bytes=policy.max_value_bytes if size is None else size or None,
@@ -137,7 +137,8 @@ def _present(gone: Iterable[object], standing: Iterable[object], what: str) -> f
     return wanted
 
 
-def _peer_key(text: str) -> str:
+def peer_key(text: str) -> str:
+    """How a rule about one peer is kept. Raises: ValueError for what can name none."""
     if not text.strip() or len(text) > 128 or not text.isprintable():
         raise ValueError(f"{text!r} is no node's name or id, {LAN} or {WAN}")
     lowered = text.lower()

@@ -73,7 +73,10 @@ async def test_policies_on_the_command_line(tmp_path: Path) -> None:
             assert "takes, gives nothing, at most 1.0 GiB a day" in peer.out
             assert "once it is met" not in peer.out
             peer = await keeper.beemesh("policy", "peer", "a", "both", "--month-bytes", "1GiB")
-            assert "once it is met" not in peer.out
+            assert (
+                f"with {holder.ready['id'][:12]} (a)  both ways, at most 1.0 GiB a month\n"
+                in peer.out
+            )
             peer = await keeper.beemesh("policy", "peer", "aa", "down", "--json")
             assert peer.lines[0]["peers"]["aa"]["is_known"] is False
             assert "gives nothing, once it is met" in (await keeper.beemesh("policy")).out

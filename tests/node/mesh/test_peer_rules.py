@@ -41,10 +41,19 @@ def test_the_most_exact_rule_holds() -> None:
     rules = rules.with_rule(ID.hex(), full)
     assert rules.find(ID, "hive", is_lan=True) == full
     assert rules.find(bytes(32), "", is_lan=False) == wan
-    assert rules.find(bytes(32), ID.hex(), is_lan=True) == full, "a name may look like an id"
+    assert rules.find(bytes(32), ID.hex()[:8], is_lan=True) == short, "a name may look like an id"
     for key in ("wan", "lan", "hive", ID.hex()[:8], ID.hex()):
         rules = rules.with_rule(key, PeerRule())
     assert rules == PeerRules()
+
+
+def test_no_member_gets_the_rule_of_a_place_or_of_another_id_by_calling_itself_so() -> None:
+    wan, lan, full = (PeerRule(day_bytes=number) for number in range(3, 6))
+    rules = PeerRules().with_rule("wan", wan).with_rule("lan", lan).with_rule(ID.hex(), full)
+    for name in ("lan", "wan", ID.hex()):
+        assert rules.find(bytes(32), name, is_lan=False) == wan
+        assert rules.find(bytes(32), name, is_lan=True) == lan
+        assert rules.find(ID, name, is_lan=True) == full
 
 
 def test_budgets_end_the_exchange_until_the_next_period() -> None:
