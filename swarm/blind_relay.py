@@ -33,7 +33,7 @@ PAIR, UNPAIR = 0, 1
 TOKEN_BYTES = 32
 
 MAX_WAITING = 1024
-"""Ends that wait for the other end."""
+"""Ends that wait for the other end. One more takes the place of one of the host that has most."""
 
 MAX_WAITING_PER_SESSION = 8
 MAX_WAITING_PER_HOST = 128
@@ -137,6 +137,24 @@ class Pairings(Generic[S]):
         if pair.is_initiator:
             return Matched(session, pair, other, other_pair)
         return Matched(other, other_pair, session, pair)
+
+    def making_way(self, session: S, pair: Pair) -> tuple[S, bytes] | None:
+        """Who no longer waits with which token, so that this session may wait.
+
+        It is the youngest of the host that has most, unless this session's would have as many.
+        """
+        host = self._host_of(session)
+        is_too_many = self._per_session[session] >= MAX_WAITING_PER_SESSION
+        if is_too_many or len(self._waiting) < MAX_WAITING or pair.token in self._waiting:
+            return None
+        [(crowd, most)] = self._per_host.most_common(1)
+        if most <= 1 + self._per_host[host]:
+            return None
+        return next(
+            (other, token)
+            for token, (other, _) in reversed(self._waiting.items())
+            if self._host_of(other) == crowd
+        )
 
     def waiting(self, session: S) -> set[bytes]:
         """The tokens that this session waits with."""

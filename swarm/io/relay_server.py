@@ -30,16 +30,24 @@ from swarm.blind_relay import (
 from swarm.errors import MalformedPacket
 from swarm.io.channel import Channel
 from swarm.io.connection import Connection
+from swarm.io.crowd import Crowd
 from swarm.io.mux import MuxHandle, open_mux
 from swarm.io.tasks import open_background_nursery
 from swarm.io.udx_relay import RelayEnd, UdxRelayHandle
 from swarm.io.udx_transport import UdxTransport
 from swarm.relay_budget import RelayBudget
+from swarm.relay_links import RelayLinks
 
 MAX_LINKS = 256
+"""One more takes the place of one of the host that has most."""
+
 MAX_LINKS_PER_SESSION = 8
 MAX_CONNECTIONS = 1024
 """Whether or not they have asked for anything yet."""
+
+CROWDED_CONNECTIONS = 896
+"""From here on one more ends the oldest of the host that has most; the rest is for those that come
+at a time."""
 
 MAX_LINKS_PER_HOST = 64
 MAX_CONNECTIONS_PER_HOST = 96
@@ -117,6 +125,8 @@ class BlindRelay:
         self._budget = RelayBudget(max_bytes)
         self._pairings: Pairings[_Session] = Pairings(lambda session: session.host)
         self._sessions: set[_Session] = set()
+        self._links: RelayLinks[UdxRelayHandle] = RelayLinks()
+        self._crowd = Crowd(CROWDED_CONNECTIONS)
         self._connections = 0
         self._per_host: Counter[str] = Counter()
         self._links_opened = 0
@@ -158,7 +168,8 @@ class BlindRelay:
         self._connections += 1
         self._per_host[session.host] += 1
         try:
-            await self._serve_all(connection, session)
+            with self._crowd.place(session.host):
+                await self._serve_all(connection, session)
         finally:
             self._leave(session.host)
 
@@ -226,23 +237,15 @@ class BlindRelay:
             else:
                 is_idle = True
 
-    @property
-    def _links(self) -> set[UdxRelayHandle]:
-        return {link for session in self._sessions for link in session.links.values()}
-
-    def _links_of(self, host: str) -> set[UdxRelayHandle]:
-        return {
-            link
-            for session in self._sessions
-            if session.host == host
-            for link in session.links.values()
-        }
-
     def _take(self, session: _Session, message_type: int, payload: bytes) -> None:
         if session.channel is None:
             return  # closed by what it sent before
         if message_type == PAIR:
             pair = Pair.decode(payload)
+            if (crowded := self._pairings.making_way(session, pair)) is not None:
+                other, token = crowded
+                self._pairings.unpair(other, token)
+                self._refuse(other, token)
             match self._pairings.pair(session, pair):
                 case Refused():
                     self._refuse(session, pair.token)
@@ -261,14 +264,18 @@ class BlindRelay:
 
     def _link(self, matched: Matched[_Session]) -> None:
         """Open the way between two ends, and tell both where it is."""
-        links = self._links
         sessions = one, other = matched.initiator, matched.other
-        is_full = len(links) >= MAX_LINKS or any(
+        is_full = any(
             len(session.links) >= MAX_LINKS_PER_SESSION
-            or len(self._links_of(session.host)) >= MAX_LINKS_PER_HOST
+            or self._links.count(session.host) >= MAX_LINKS_PER_HOST
             or not self._budget.has_room(session.host)
             for session in sessions
         )
+        if not is_full and len(self._links) >= MAX_LINKS:
+            crowded = self._links.making_way(one.host, other.host)
+            is_full = crowded is None
+            if crowded is not None:
+                crowded.close()
         if is_full:
             self._refused += 1
             for session in sessions:
@@ -279,6 +286,7 @@ class BlindRelay:
         right = other.end(matched.other_pair, endpoint.choose_id())
         budget = self._budget.link(one.host, other.host)
         link = endpoint.open_relay(left, right, budget=budget)
+        self._links.add(link, one.host, other.host)
         self._links_opened += 1
         one.linked(matched.initiator_pair, left, link)
         other.linked(matched.other_pair, right, link)

@@ -125,6 +125,33 @@ def test_a_host_that_waits_with_many_sessions_leaves_room_for_others() -> None:
     assert len(pairings) == MAX_WAITING_PER_HOST + 1
 
 
+def test_nobody_makes_way_for_a_host_that_would_wait_with_as_many() -> None:
+    pairings: Pairings[int] = Pairings(lambda session: f"192.0.2.{session % 8}")
+    for index in range(MAX_WAITING):
+        pairings.pair(index, Pair(True, index.to_bytes(32, "big"), 1))
+    assert len(pairings) == MAX_WAITING
+    assert pairings.making_way(0, Pair(True, OTHER, 1)) is None
+    assert pairings.making_way(0, Pair(False, (7).to_bytes(32, "big"), 1)) is None, "a second end"
+
+
+def test_a_host_that_waits_makes_way_for_one_that_has_less() -> None:
+    """Found in review: eight hosts together had all of it."""
+    pairings: Pairings[str] = Pairings(lambda session: session[:3])
+    hosts = [f"{number:03}" for number in range(MAX_WAITING // MAX_WAITING_PER_HOST)]
+    for index in range(MAX_WAITING):
+        session = f"{hosts[index % len(hosts)]} {index}"
+        pairings.pair(session, Pair(True, index.to_bytes(32, "big"), 1))
+    new = Pair(True, TOKEN, 1)
+    crowded = pairings.making_way("new", new)
+    assert crowded is not None
+    other, token = crowded
+    assert pairings.waiting(other) == {token}
+    pairings.unpair(other, token)
+    assert pairings.pair("new", new) is None
+    assert pairings.making_way("new", new) is None, "it waits already"
+    assert len(pairings) == MAX_WAITING
+
+
 def test_relays_end_when_the_bytes_they_share_are_used_up() -> None:
     budget = RelayBudget(500).link("192.0.2.1", "192.0.2.2")
     paths = (Path(1, ("192.0.2.1", 1)), Path(2, ("192.0.2.2", 2)))
@@ -257,6 +284,79 @@ async def test_a_relay_keeps_little_of_what_it_is_told() -> None:
             await connection.send([bytes(MAX_MESSAGE_BYTES + 1)])
             with pytest.raises((trio.BrokenResourceError, trio.EndOfChannel)):
                 await connection.receive()
+
+
+@asynccontextmanager
+async def open_elsewhere(relay: HyperDht, host: str) -> AsyncIterator[HyperDht]:
+    """Another host, on the loopback as well."""
+    boot = [relay.address]
+    async with open_hyperdht(bootstrap=boot, host=host, port=0, is_open=True) as hyperdht:
+        yield hyperdht
+
+
+async def link(token: bytes, one: Channel, other: Channel) -> None:
+    """Meet at the relay, which must take both."""
+    one.send(PAIR, Pair(True, token, 5).encode())
+    other.send(PAIR, Pair(False, token, 6).encode())
+    for channel in (one, other):
+        [(kind, _)] = await channel.receive()
+        assert kind == PAIR
+
+
+async def test_a_full_relay_has_a_link_for_hosts_that_have_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found in review: four hosts held all links of a relay, for as long as they liked."""
+    monkeypatch.setattr("swarm.io.relay_server.MAX_LINKS", 3)
+    with trio.fail_after(30):
+        async with (
+            open_relay() as (hyperdht, relay),
+            open_elsewhere(hyperdht, "127.0.0.2") as elsewhere,
+            open_ends(hyperdht, 2, 3) as [(_, one), (_, two)],
+            open_ends(elsewhere, 4, 5) as [(_, three), (_, four)],
+        ):
+            for number in range(3):
+                await link(bytes([number]) * 32, one, two)
+            await link(TOKEN, three, four)
+            assert relay.statistics().links == 3
+            one.send(PAIR, Pair(True, OTHER, 5).encode())
+            two.send(PAIR, Pair(False, OTHER, 6).encode())
+            for channel in (one, two):  # it would have as many as before
+                assert await channel.receive() == [(UNPAIR, Unpair(OTHER).encode())]
+            assert (relay.statistics().links, relay.statistics().refused) == (3, 1)
+
+
+async def test_a_crowded_relay_has_room_for_hosts_that_are_not_there_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("swarm.io.relay_server.CROWDED_CONNECTIONS", 2)
+    with trio.fail_after(30):
+        async with (
+            open_relay() as (hyperdht, relay),
+            open_elsewhere(hyperdht, "127.0.0.2") as elsewhere,
+            open_ends(hyperdht, 2, 3) as [(first, _), _],
+            open_ends(elsewhere, 4),
+        ):
+            await first.wait_ended()
+            assert relay.statistics().sessions == 2
+
+
+async def test_an_end_that_makes_way_for_another_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.blind_relay.MAX_WAITING", 2)
+    with trio.fail_after(30):
+        async with (
+            open_relay() as (hyperdht, relay),
+            open_elsewhere(hyperdht, "127.0.0.2") as elsewhere,
+            open_ends(hyperdht, 2) as [(_, crowd)],
+            open_ends(elsewhere, 3) as [(_, newcomer)],
+        ):
+            for token in (TOKEN, OTHER):
+                crowd.send(PAIR, Pair(True, token, 5).encode())
+            while relay.statistics().waiting < 2:
+                await trio.lowlevel.checkpoint()
+            newcomer.send(PAIR, Pair(True, bytes(32), 5).encode())
+            assert await crowd.receive() == [(UNPAIR, Unpair(OTHER).encode())]
+            assert relay.statistics().waiting == 2
 
 
 @asynccontextmanager
