@@ -29,15 +29,23 @@ MAX_NOTED = 1_000_000
 """Counts noted of what one member says that it holds (about 200 MB), a few for each acknowledgement
 that may be held back: it may name sessions that nobody ever began."""
 
+MAX_NOTED_IN_ALL = 2 * MAX_NOTED
+"""Counts of all members together, those that went included, and one for each value of each. Beyond
+that, what the member with most said last gives way to others: it is asked for it again."""
+
 
 class CopyLedger:
     """Who holds how much of the values that somebody waits for."""
 
-    def __init__(self, max_noted: int = MAX_NOTED) -> None:
+    def __init__(self, max_noted: int = MAX_NOTED, max_in_all: int = MAX_NOTED_IN_ALL) -> None:
         self._max_noted = max_noted
+        self._max_in_all = max_in_all
         self._noted: Counter[bytes] = Counter()
+        self._in_all = 0
         self._watched: dict[RawCoId, int] = {}
         self._held: dict[RawCoId, dict[bytes, dict[CoSessionId, int]]] = {}
+        self._values: dict[bytes, dict[RawCoId, None]] = {}
+        """Those noted of each member, in the order in which it first spoke of them."""
 
     def watch(self, co_id: RawCoId) -> None:
         """Remember from now on what members say of it; ends with as many `unwatch`."""
@@ -47,8 +55,8 @@ class CopyLedger:
         self._watched[co_id] -= 1
         if not self._watched[co_id]:
             del self._watched[co_id]
-            for member_id, counts in self._held.pop(co_id, {}).items():
-                self._noted[member_id] -= len(counts)
+            for member_id in list(self._held.get(co_id, ())):
+                self._forget(member_id, co_id)
 
     @property
     def watched(self) -> Iterable[RawCoId]:
@@ -61,13 +69,50 @@ class CopyLedger:
         """
         if co_id not in self._watched:
             return False
-        counts = self._held.setdefault(co_id, {}).setdefault(member_id, {})
-        before = len(counts)
-        if self._noted[member_id] + len(sessions) > self._max_noted:
+        held = self._held.get(co_id, {}).get(member_id)
+        counts: dict[CoSessionId, int] = {} if held is None else held
+        new = len(sessions.keys() - counts.keys())
+        if self._noted[member_id] + new > self._max_noted:
+            new = 0
+        if not self._has_room(member_id, new + (held is None)):
+            if held is None:
+                return True
+            new = 0
+        if not new:
             sessions = {key: count for key, count in sessions.items() if key in counts}
+        if held is None:
+            self._held.setdefault(co_id, {})[member_id] = counts
+            self._values.setdefault(member_id, {})[co_id] = None
+            self._in_all += 1
         merge_counts(counts, sessions)
-        self._noted[member_id] += len(counts) - before
+        self._noted[member_id] += new
+        self._in_all += new
         return True
+
+    def _has_room(self, member_id: bytes, more: int) -> bool:
+        """Whether so much more may be noted; what others said too much of may be forgotten for it.
+
+        Those that have the most give way as long as they still have more than this member then.
+        """
+        while more and self._in_all + more > self._max_in_all:
+            fullest = max(self._values, key=self._size)
+            if self._size(fullest) <= self._size(member_id) + more:
+                return False
+            self._forget(fullest, next(reversed(self._values[fullest])))
+        return True
+
+    def _size(self, member_id: bytes) -> int:
+        return self._noted[member_id] + len(self._values.get(member_id, ()))
+
+    def _forget(self, member_id: bytes, co_id: RawCoId) -> None:
+        counts = self._held[co_id].pop(member_id)
+        if not self._held[co_id]:
+            del self._held[co_id]
+        del self._values[member_id][co_id]
+        self._noted[member_id] -= len(counts)
+        self._in_all -= len(counts) + 1
+        if not self._values[member_id]:
+            del self._values[member_id], self._noted[member_id]
 
     def held_by(self, co_id: RawCoId, members: int) -> KnownState:
         """How much of it at least so many members hold."""

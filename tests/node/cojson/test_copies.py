@@ -70,6 +70,45 @@ def test_what_one_member_says_that_it_holds_fills_no_memory() -> None:
     assert session_id(4) in ledger.held_by(A, 1).sessions
 
 
+def test_what_all_members_say_together_fills_no_memory_either() -> None:
+    """Found in review: each of them had 200 MB, also those that had gone."""
+    ledger = CopyLedger(max_in_all=12)
+    values = [co_id(number) for number in range(1, 5)]
+    for value in values:
+        ledger.watch(value)
+        ledger.note(b"much", value, sessions(range(1, 3)))
+    assert [len(ledger.held_by(value, 1).sessions) for value in values] == [2, 2, 2, 2]
+    for member in (b"a", b"b", b"c"):
+        ledger.note(member, A, {S: 4})
+    # What the member with most said last has given way to those that say little.
+    assert [len(ledger.held_by(value, 1).sessions) for value in values] == [2, 2, 0, 0]
+    assert (ledger.holders(A, KnownState(True, {S: 4})), ledger.held_by(A, 4).header) == (3, True)
+    # It may have what others leave, and no more.
+    ledger.note(b"much", values[3], sessions(range(1, 3)))
+    assert not ledger.held_by(values[3], 1).header
+    ledger.unwatch(values[1])
+    ledger.note(b"much", values[3], sessions(range(1, 3)))
+    assert ledger.held_by(values[3], 1).sessions == sessions(range(1, 3))
+
+
+def test_who_has_as_much_as_all_others_displaces_nobody() -> None:
+    ledger = CopyLedger(max_in_all=6)
+    ledger.watch(A)
+    for member in (b"1", b"2", b"3", b"4"):
+        ledger.note(member, A, {S: 1})
+    assert ledger.holders(A, KnownState(True, {S: 1})) == 3
+    ledger.note(b"1", A, {S: 7, T: 7})
+    assert ledger.held_by(A, 1).sessions == {S: 7}, "more of what it said, and nothing new"
+    ledger.unwatch(A)
+    ledger.watch(A)
+    ledger.note(b"4", A, sessions(range(1, 6)))
+    assert ledger.held_by(A, 1).sessions == sessions(range(1, 6))
+
+
+def sessions(numbers: range) -> dict[CoSessionId, int]:
+    return {session_id(number): 1 for number in numbers}
+
+
 def test_one_member_counts_once_however_often_it_speaks() -> None:
     gate = CopyGate(3)
     gate.screen("c", Known(A, FULL), FULL, NOTHING)
