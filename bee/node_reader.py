@@ -32,6 +32,11 @@ KeyValue = tuple[bytes, bytes | None]
 
 _COUNTER_BYTES = 8
 
+_MAX_LOOKED_BELOW = 256
+"""Nodes of one block that are looked below; a put brings some two for each level of the tree. To
+get at one behind thousands takes a millisecond, and 32 of them at each of 32 levels took seconds.
+"""
+
 NOTHING_READ: Mapping[int, bytes | None] = {}
 
 ReadBlocks = Callable[[Sequence[int]], Sequence[bytes | None]]
@@ -248,7 +253,8 @@ class NodeReader:
 
         Those of the node whose blocks are here, and `own_key`.
         """
-        if self.block(decode_ref(ref)[0]) is None:
+        seq, offset = decode_ref(ref)
+        if offset >= _MAX_LOOKED_BELOW or self.block(seq) is None:
             return []
         node = self.node(ref, parent_ref)
         keys = list(node[0])
@@ -278,6 +284,8 @@ class NodeReader:
             if not nodes:
                 break
             ref, parent_ref = nodes.pop()
+            if decode_ref(ref)[1] >= _MAX_LOOKED_BELOW:
+                continue
             keys, key_refs, children, _ = self.node(ref, parent_ref)
             if own in key_refs:
                 return keys[key_refs.index(own)] or self.record(seq).key

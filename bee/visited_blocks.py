@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 
 from bee.btree import MAX_DEPTH, BTreeNode, Refs
@@ -57,8 +57,7 @@ class Visit:
         self._effort = self._turns = 0
         self._source = reader
         self._reader = reader
-        if not isinstance(request, GetRequest):  # a get is one step, whatever it takes
-            self._reader = NodeReader(reader.cache, self._block, reader.hints)
+        self._reader = NodeReader(reader.cache, self._block, reader.hints)
         if isinstance(request, IteratorRequest):
             self._steps = self._visit_range(request)
         elif isinstance(request, DiffRequest):
@@ -93,10 +92,10 @@ class Visit:
         for key in keys:
             with suppress(BlocksNeeded, CorruptTree, DamagedBlock):
                 if is_narrow:
-                    _visit_narrowly(reader, root, key, request.push_from - 1, seqs)
+                    yield from _visit_narrowly(reader, root, key, request.push_from - 1, seqs)
                 else:
                     for _ in _search(reader, root, key, seqs):
-                        pass
+                        yield
             if len(seqs) >= MAX_HINTS_PER_REQUEST:
                 break
             self._effort += _KEY_EFFORT
@@ -104,7 +103,7 @@ class Visit:
 
     def _visit_range(self, request: IteratorRequest) -> Iterator[None]:
         reader, seqs = self._reader, self.seqs
-        frames = _open(reader, request, seqs)
+        frames = yield from _open(reader, request, seqs)
         self._way = len(seqs)
         key_range = _key_range(request)
         step = -1 if request.reverse else 1
@@ -198,6 +197,9 @@ class Visit:
             yield
 
 
+Opening = Generator[None, None, list[Frame]]
+"""Frames that are found step by step."""
+
 Step = tuple[BTreeNode, bytes, int, bool]
 """A node on the way to a key, its ref, the place of the key, whether it is there."""
 
@@ -240,29 +242,31 @@ def _probed(key_refs: Refs, place: int, is_there: bool) -> Iterator[int]:
 
 def _visit_narrowly(
     reader: NodeReader, root: bytes, key: bytes, first: int, seqs: dict[int, None]
-) -> None:
-    """Note the least that leads to `key`, of what is below block `first`.
+) -> Iterator[None]:
+    """Note the least that leads to `key`, of what is below block `first`: as far as it is here.
 
     That is the first that the asker lacks: of the nodes above, it has what it needs. At each node
     it has to know two keys between which `key` is. They are beside the place of `key`, but not
     needed where keys below the next node are known (`NodeReader.keys_below`).
     """
     steps: list[Step] = []
-    try:
-        steps.extend(_descend(reader, root, key, {}))
-    finally:
-        below: list[bytes] = []
-        for node, ref, place, is_there in reversed(steps[_index_of(first, steps) :]):
-            keys, key_refs, _, _ = node
-            places = [place] if is_there else []
-            if not is_there and place > 0 and not any(one <= key for one in below):
-                places.append(place - 1)
-            if not is_there and place < len(key_refs) and not any(one >= key for one in below):
-                places.append(place)
-            beside = decode_varints([key_refs[place] for place in places])
-            seqs.update(dict.fromkeys((decode_ref(ref)[0], *beside)))
-            known = (*(keys[place] for place in places), reader.own_key(ref))
-            below = [one for one in known if one is not None]
+    with suppress(BlocksNeeded, CorruptTree, DamagedBlock):
+        for step in _descend(reader, root, key, {}):
+            steps.append(step)
+            yield
+    below: list[bytes] = []
+    for node, ref, place, is_there in reversed(steps[_index_of(first, steps) :]):
+        keys, key_refs, _, _ = node
+        places = [place] if is_there else []
+        if not is_there and place > 0 and not any(one <= key for one in below):
+            places.append(place - 1)
+        if not is_there and place < len(key_refs) and not any(one >= key for one in below):
+            places.append(place)
+        beside = decode_varints([key_refs[place] for place in places])
+        seqs.update(dict.fromkeys((decode_ref(ref)[0], *beside)))
+        known = (*(keys[place] for place in places), reader.own_key(ref))
+        below = [one for one in known if one is not None]
+        yield
 
 
 def _index_of(seq: int, steps: Sequence[Step]) -> int:
@@ -285,10 +289,10 @@ def _key_range(request: IteratorRequest) -> KeyRange:
     )
 
 
-def _open(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -> list[Frame]:
+def _open(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -> Opening:
     """The way to where the range starts, or goes on."""
     if request.checkpoint:
-        return _restore(reader, request)
+        return (yield from _restore(reader, request))
     key_range, root = _key_range(request), root_ref(request.version)
     start, is_included = key_range.first
     if start is None:
@@ -296,7 +300,7 @@ def _open(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -
         node = reader.node(root, b"")
         return [Frame(node, root, 2 * len(node[0]) if key_range.reverse else 0)]
     if narrow_number(request):
-        _visit_narrowly(reader, root, start, request.push_from - 1, seqs)
+        yield from _visit_narrowly(reader, root, start, request.push_from - 1, seqs)
         steps = _descend(reader, root, start, {})
     else:
         steps = _search(reader, root, start, seqs)
@@ -309,10 +313,11 @@ def _open(reader: NodeReader, request: IteratorRequest, seqs: dict[int, None]) -
         else:
             position = 2 * place + (0 if key_range.reverse else 2)
         frames.append(Frame(node, ref, position))
+        yield
     return frames
 
 
-def _restore(reader: NodeReader, request: IteratorRequest) -> list[Frame]:
+def _restore(reader: NodeReader, request: IteratorRequest) -> Opening:
     """The iteration that is under way at the peer, which has the blocks of these nodes."""
     frames = []
     flat = request.checkpoint[: 3 * MAX_DEPTH]
@@ -321,4 +326,5 @@ def _restore(reader: NodeReader, request: IteratorRequest) -> list[Frame]:
             break
         ref = encode_varint(seq) + encode_varint(offset)
         frames.append(Frame(reader.node(ref, b""), ref, position))
+        yield
     return frames

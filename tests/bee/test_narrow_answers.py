@@ -12,7 +12,8 @@ import trio.testing
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bee import Bee, Entry
+from bee import Bee, CorruptTree, Entry
+from bee.btree import MAX_DEPTH
 from bee.cache import NodeCache
 from bee.descent import locate
 from bee.extension import NAME
@@ -25,6 +26,7 @@ from hypercore.encoding import Reader, encode_buffer
 from hypercore.errors import BlockNotAvailable
 from hypercore.replication.expected import PATIENCE_SECONDS
 from hypercore.replication.peer_handle import PeerHandle
+from tests.bee.test_corrupt import HEADER, Level, block, leaf
 from tests.bee.test_first_value import ROUND_TRIP_SECONDS, connecting
 from tests.bee.test_pushes import COUNT, copies
 from tests.support.bee_log import BeeLog, Bystander, RemoteLog
@@ -346,3 +348,36 @@ async def test_only_who_was_asked_answers() -> None:
     to_all = hints.question()
     hints.answer(to_all.number, [], other)
     assert to_all.is_answered
+
+
+class CountedReads(Abandoned):
+    """Counts how often a block is looked at."""
+
+    looks = 0
+
+    def get_local(self, index: int) -> bytes | None:
+        self.looks += 1
+        return super().get_local(index)
+
+
+async def test_keys_that_are_not_here_are_not_looked_for_behind_thousands_of_nodes() -> None:
+    """A get from a member of a mesh with such a block took seconds, in which nobody else ran."""
+    keys, passed, levels, last = range(2, 10), 8_000, MAX_DEPTH - 2, 11
+    chains = 1 + passed + levels
+    nodes: list[Level] = []
+    for level in range(levels):  # the way, between four lower and four higher nodes
+        firsts = [chains + (8 * level + chain) * MAX_DEPTH for chain in range(8)]
+        children = [*firsts[:4], passed + min(level + 2, levels), *firsts[4:]]
+        nodes.append((keys, [(last, child) for child in children]))
+    for number in range(levels * 8 * MAX_DEPTH):
+        is_lower = number // MAX_DEPTH % 8 < 4
+        below = chains + number + ((number + 1) % MAX_DEPTH > 0)
+        nodes.append(([1 if is_lower else 10], [(last, below)] * 2))
+    root: Level = ([1], [(last, passed + 1)] * 2)
+    owner = BeeLog([HEADER, leaf(1), *map(leaf, keys), block([([10], [])], b"key-99")])
+    owner.append_nowait([block([root, *[([], [])] * passed, *nodes], b"key-5")])
+    log = CountedReads(owner)
+    log.held = {seq: owner.blocks[seq] for seq in (0, 1, 2, 9, 10, last)}
+    with pytest.raises(CorruptTree, match="deeper"):
+        await Bee(log).get(b"key-5x")
+    assert log.looks < 1_000

@@ -13,12 +13,19 @@ import pytest
 import trio
 
 from bee import Bee, Version
+from bee.btree import MAX_DEPTH
 from bee.extension import NAME
-from bee.extension_messages import DiffRequest, IteratorRequest, KeysRequest, Request
+from bee.extension_messages import (
+    DiffRequest,
+    GetRequest,
+    IteratorRequest,
+    KeysRequest,
+    Request,
+)
 from bee.hints import MAX_HINTS_PER_REQUEST
 from hypercore.encoding import encode_buffer
 from hypercore.errors import DamagedBlock
-from tests.bee.test_corrupt import HEADER, block, leaf
+from tests.bee.test_corrupt import HEADER, Level, block, leaf
 from tests.bee.test_remote import seqs_of
 from tests.support.bee_log import BeeLog, RemoteLog
 
@@ -207,3 +214,38 @@ async def test_what_comes_before_a_damaged_block_is_named() -> None:
     for last_of_leaf in (3, 9, 20, 26, 35):
         log.damaged = {entries[last_of_leaf]}
         assert set(entries[:last_of_leaf]) <= set(await ask(log, request))
+
+
+def deep_and_late(seq: int) -> bytes:
+    """A block with a tree of 31 levels, and a chain beside each, behind 12,000 empty nodes."""
+    passed, levels = 12_000, MAX_DEPTH - 1
+    chains = 1 + passed + levels
+    nodes: list[Level] = []
+    for level in range(levels):
+        chain = (seq, chains + level * MAX_DEPTH)
+        nodes.append(([1], [(seq, passed + 2 + level), chain] if level + 1 < levels else []))
+    nodes += [([1], [(seq, chains + number + 1)] * 2) for number in range(levels * MAX_DEPTH)]
+    root = ([1], [(seq, passed + 1)] * 2)
+    return block([root, *[([], [])] * passed, *nodes], b"key-%d" % seq)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        GetRequest(3, b"key-0"),
+        GetRequest(3, b"key-0", push_from=1, number=1),
+        KeysRequest(3, (b"key-0",), push_from=1, number=1),
+        IteratorRequest(3, gte=b"key-0"),
+        IteratorRequest(3, gte=b"key-0", push_from=1, number=1),
+        IteratorRequest(
+            3, checkpoint=tuple(n for level in range(30) for n in (2, 12_001 + level, 0))
+        ),
+    ],
+)
+async def test_others_run_while_a_hostile_tree_is_descended(question: Request) -> None:
+    """Where such a block came from a member of a mesh, each get of it took a second at once."""
+    log = TurnLog()
+    log.append_nowait([HEADER, leaf(1), deep_and_late(2)])
+    await ask(log, question)
+    assert sum(log.turns) > MAX_DEPTH
+    assert max(log.turns) <= 16
