@@ -11,7 +11,7 @@ import trio
 
 from hypercore.errors import StorageError
 from hypercore.replication.channel import MessageChannel
-from hypercore.replication.effort import Effort
+from hypercore.replication.effort import MAX_PAUSE_SECONDS, Effort
 from hypercore.replication.peer_handle import ExtensionHandler, PeerHandle
 from hypercore.replication.remote import RemotePeer
 
@@ -133,8 +133,10 @@ class ServedPeer:
                 for answer in answers:
                     self.handle.send_extension(name, answer)
             self.handler_has_begun()
-            # A bee that walks a tree for the peer takes 3 ms at once, and may wait for nothing.
-            await trio.lowlevel.checkpoint()
+            # A bee that walks a tree for the peer takes 3 ms at once, and may wait for nothing. Of
+            # a peer that owes too much nothing more is read, but these were read already.
+            owes_too_much = self.effort.pause_seconds == MAX_PAUSE_SECONDS
+            await trio.sleep(MAX_PAUSE_SECONDS if owes_too_much else 0)
             self._waiting_bytes -= len(payload)
             del self.extensions[0]  # not sooner: while there are any, this task handles them
 

@@ -174,3 +174,26 @@ async def test_an_error_of_our_storage_ends_the_channel_and_others_are_raised(
     else:
         with pytest.raises(LookupError):
             await served.handle_extensions({"name": handle})
+
+
+@pytest.mark.parametrize("blocks", [0, 50])
+async def test_who_has_asked_for_much_at_once_gets_its_share_unless_blocks_go_to_it(
+    autojump_clock: trio.testing.MockClock, blocks: int
+) -> None:
+    """Thirty kilobytes of questions about a large bee took a minute of a node's time."""
+    handled = 0
+    served = serve(Sent())
+
+    async def work(_payload: bytes, _peer: PeerHandle) -> list[bytes]:
+        nonlocal handled
+        handled += 1
+        autojump_clock.jump(0.05)
+        served.peer.counters.blocks_sent += blocks
+        return []
+
+    for _ in range(MAX_WAITING_EXTENSIONS):
+        served.add_extension("name", b"")
+    with trio.move_on_after(200):
+        await served.handle_extensions({"name": work})
+    share = 0.05 * handled / trio.current_time()
+    assert share > 0.99 if blocks else 0.04 < share < 0.06
