@@ -230,7 +230,11 @@ class _Server(TCPServer):
 
 
 class Guard:
-    """Lets a request through when it names our host and knows the token; probes need neither."""
+    """Lets a request through when it names our host and knows the token; probes need neither.
+
+    What is asked for is the `path` by which it is routed. `Request.url` is made of the `Host`
+    field, too, and in starlette 1.0 and older `Host: a/livez?` made a probe of anything.
+    """
 
     def __init__(self, app: ASGIApp, token: str, host_names: Sequence[str]) -> None:
         self._app = app
@@ -243,7 +247,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        if request.url.path in _PROBES:
+        if scope["path"] in _PROBES:
             await self._app(scope, receive, _with_security_headers(send))
         elif _host_name(request.headers) not in self._host_names:
             text = "this host name is not ours: name it with --admin-hosts"
@@ -258,7 +262,7 @@ class Guard:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._is_token(given.strip()):
             return True
-        if request.url.path != "/" or request.method not in ("GET", "HEAD"):
+        if request.scope["path"] != "/" or request.method not in ("GET", "HEAD"):
             return False
         return self._is_token(request.query_params.get("token", "")) or self._is_token(
             request.cookies.get(_cookie_name(request.headers), "")
@@ -405,7 +409,7 @@ def _seconds(text: str) -> float:
 def _refuse(request: Request) -> Response:
     """A person who opens the page in a browser is told how to get in."""
     headers = {"WWW-Authenticate": "Bearer"}
-    if request.url.path == "/" and "text/html" in request.headers.get("accept", ""):
+    if request.scope["path"] == "/" and "text/html" in request.headers.get("accept", ""):
         had_one = (
             "token" in request.query_params or _cookie_name(request.headers) in request.cookies
         )
