@@ -39,9 +39,14 @@ before, since its signature was checked."""
 _MAX_ID_CHARACTERS = 30
 
 _NO_GROUP = parse_header(
-    {"type": "comap", "ruleset": {"type": "unsafeAllowAll"}, "meta": None, "uniqueness": None}
+    {
+        "type": "comap",
+        "ruleset": {"type": "group", "initialAdmin": ""},
+        "meta": None,
+        "uniqueness": None,
+    }
 )
-"""Stands for a group that is not here."""
+"""Stands for a group that is not here. It may be a parent: links to it count from when it comes."""
 
 
 class GroupsMissing(LookupError):

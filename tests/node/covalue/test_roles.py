@@ -312,6 +312,20 @@ def test_missing_groups_are_named_until_none_is() -> None:
     assert book.role_of(child.co_id, BOB.account_id, 300) is Role.ADMIN
 
 
+def test_a_parent_that_was_not_here_has_a_say_when_it_comes() -> None:
+    parent, child = founded("parent"), founded("child")
+    add(parent, ANN, setting(150, BOB.account_id, "admin"))
+    linked(child, parent)
+    book = book_with(child)
+    assert book.missing(child.co_id) == [parent.co_id]
+    book.add_absent(parent.co_id)
+    assert book.missing(child.co_id) == []
+    assert book.role_of(child.co_id, BOB.account_id, 300) is None
+    assert book.reach(child.co_id) == {child.co_id, parent.co_id}
+    book.add_view(parent)
+    assert book.role_of(child.co_id, BOB.account_id, 300) is Role.ADMIN
+
+
 def test_links_that_strangers_make_lead_nowhere() -> None:
     child = founded("child")
     add(child, BOB, setting(200, f"parent_{founded('theirs', BOB).co_id}", "extend"))
