@@ -36,6 +36,11 @@ the original takes nine seconds for a chain of 600. Beyond, nobody has a role.
 SLICE_WORK = 500
 """(Changes judged) x (groups reached), each of which a change may ask: 1 to 4 ms."""
 
+MAX_PASSED_ON = 500
+"""Alterations that a group passes on to its children, beyond two for each change of its own; what
+has more is judged anew. So a large parent does not fill the memory by way of many small children.
+"""
+
 MAX_FOUND = 4096
 """Answers remembered by one judgment."""
 
@@ -274,11 +279,12 @@ class Judgment:
 
         What it alters for later times, or for others, may matter to children of this group only.
         """
-        used, now = known.used[parent], self._cache.get(parent)
+        used, now = known.used[parent], self._used(parent)
         if used is None or now is None or used.version is not now.version:
             self._refuse(view)
-        later = now.membership.alterations[used.alterations :]
-        if any(map(known.membership.rests_on, later)):
+        later = self.memberships[parent].alterations[used.alterations :]
+        passed_on = len(known.membership.alterations) + len(later)
+        if passed_on > 2 * known.seen + MAX_PASSED_ON or any(map(known.membership.rests_on, later)):
             self._refuse(view)
         return later
 
@@ -306,7 +312,9 @@ class Judgment:
 
     def _used(self, parent: RawCoId) -> _Used | None:
         now = self._cache.get(parent)
-        return None if now is None else _Used(now.version, len(now.membership.alterations))
+        if now is None or now.membership is not self.memberships.get(parent):
+            return None  # it may have been judged anew since it was reached: that is not used here
+        return _Used(now.version, len(now.membership.alterations))
 
     def _may_be_parent(self, group_id: RawCoId) -> bool:
         view = self._find_view(group_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -232,6 +233,27 @@ def test_a_change_above_is_passed_on_once_however_many_ways_lead_down() -> None:
             book.extend(top.co_id, ANN.session_id(), count, [change])
             book.role_of(lowest, author.account_id, 500)
     assert book.role_of(lowest, BOB.account_id, 500) is Role.READER
+
+
+def test_many_changes_above_take_no_memory_for_each_group_below() -> None:
+    parent, children = founded("parent"), [founded(f"child {number}") for number in range(20)]
+    for child in children:
+        linked(child, parent)
+    book = book_with(parent, *children)
+    for child in children:
+        assert book.missing(child.co_id) == []
+    changes = [setting(1000, BOB.account_id, ("reader", "revoked")[n % 2]) for n in range(5001)]
+    book.extend(parent.co_id, ANN.session_id(), parent.count(ANN.session_id()), changes)
+    assert book.role_of(parent.co_id, BOB.account_id, 1000) is Role.READER
+    tracemalloc.start()
+    try:
+        for child in children:
+            assert book.role_of(child.co_id, BOB.account_id, 1000) is Role.READER
+        book.role_of(parent.co_id, BOB.account_id, 1000)  # what the last answer used is free
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < len(children) * 10_000
 
 
 def test_who_founds_a_group_and_left_it_before_is_no_admin() -> None:
@@ -802,6 +824,27 @@ def test_groups_judged_a_slice_at_a_time_have_the_same_meaning(
             ask_patiently(pieces, header.id)
             answers += roles_in(pieces, header.id)
     assert answers == expected
+
+
+def test_a_group_is_not_kept_as_judged_by_a_parent_that_was_judged_anew_meanwhile() -> None:
+    parent, large, group, child = map(founded, ("parent", "large", "group", "child"))
+    add(parent, ANN, setting(150, BOB.account_id, "manager"))
+    add(parent, ANN, setting(600, "everyone", "reader"))
+    linked(large, parent)
+    add(large, ANN, *[setting(500, BOB.account_id, "writer")] * (2 * SLICE_WORK))
+    linked(group, parent)
+    add(group, BOB, setting(350, CAT.account_id, "writer"))
+    linked(child, large)
+    linked(child, group, at=300)
+    book = RoleBook(max_slices=1)
+    for view in (parent, large, group, child):
+        book.add_view(view)
+    aside = book.judge_aside(child.co_id)
+    assert next(aside) == ()  # the parent is judged, and the large group in part
+    book.extend(parent.co_id, ANN.session_id("b"), 0, [setting(250, BOB.account_id, "reader")])
+    assert book.role_of(parent.co_id, BOB.account_id, 300) is Role.READER
+    assert [*aside]
+    assert book.role_of(group.co_id, CAT.account_id, 400) is None
 
 
 def test_a_large_group_that_was_dropped_while_it_waited_is_read_and_judged_in_its_turn() -> None:
