@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
-from typing import Generic, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from bee.batch import Edits, Entry
 from bee.bee import Bee
@@ -39,12 +39,16 @@ BUILT_AT_ONCE = 256
 READ_AT_ONCE = 64
 """Rows fetched together while an index is read."""
 
+# An index of more than a bee holds suits it, too.
+K_contra = TypeVar("K_contra", contravariant=True)
+V_contra = TypeVar("V_contra", contravariant=True)
+
 _END = b"\0\1"
 _PAST_END = b"\0\2"
 
 
 @dataclass(frozen=True)
-class Index(Generic[K, V]):
+class Index(Generic[K_contra, V_contra]):
     """What rows can be found by: `terms(key, value)` is pure and gives any number of them.
 
     Change `revision` whenever `terms` changes what it gives. Raises: UsageError for a name
@@ -52,14 +56,14 @@ class Index(Generic[K, V]):
     """
 
     name: str
-    terms: Callable[[K, V | None], Iterable[bytes]]
+    terms: Callable[[K_contra, V_contra | None], Iterable[bytes]]
     revision: int = 1
 
     def __post_init__(self) -> None:
         if not self.name or "\0" in self.name:
             raise UsageError(f"{self.name!r} cannot be the name of an index")
 
-    def terms_of(self, key: K, value: V | None) -> set[bytes]:
+    def terms_of(self, key: K_contra, value: V_contra | None) -> set[bytes]:
         """Raises: TypeError when `terms` gives something else, and what it raises."""
         given: Iterable[object] = self.terms(key, value)
         found = set(given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 import trio
@@ -66,6 +66,22 @@ async def test_rows_by_a_term() -> None:
     assert await keys_by(indexed, "country", "CH") == []
     with pytest.raises(UsageError):
         indexed.by("nothing")
+
+
+async def test_type_checkers_take_any_function_of_what_the_bee_holds() -> None:
+    def initial(key: str, value: str | None) -> list[bytes]:
+        return [(value or key)[:1].encode()]
+
+    bee = Bee(BeeLog(), key_encoding=UTF8, value_encoding=UTF8)
+    by_function = IndexedBee(bee, [Index("initial", initial)])
+    by_lambda = IndexedBee(
+        bee, [Index("initial", lambda key, value: [(value or key)[:1].encode()])]
+    )
+    for indexed in (assert_type(by_function, IndexedBee[str, str]), by_lambda):
+        async for _ in indexed.build():
+            pass
+        await indexed.put("NL", "Delft")
+        assert [entry.value for entry in await indexed.by("initial").get(b"D")] == ["Delft"]
 
 
 async def test_ranges_of_terms() -> None:
