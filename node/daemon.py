@@ -49,7 +49,7 @@ from node.mesh.replicas import ReplicaPolicy
 from node.mirror_file import MirrorSpec, load_mirrors
 from node.mirrors import open_mirrors
 from node.pausing import pause_without_room
-from node.private_file import remove_scratch
+from node.private_file import alone_in, remove_scratch
 from node.relaying import RelayService
 from node.running import Addresses, Node
 from node.settings import Endpoint
@@ -210,8 +210,8 @@ def _prepare(config: Config, misses_keys: bool) -> _Prepared:
     admin_token = choose_token(config.admin_token_file)
     if config.data.exists() and not config.data.is_dir():
         raise ConfigError(f"{config.data} is no directory")
-    stored = load_membership(config.mesh_path)
-    if stored is not None and config.has_mesh and not config.corestore_path.is_dir():
+    is_named = load_membership(config.mesh_path) is not None
+    if is_named and config.has_mesh and not config.corestore_path.is_dir():
         # Members would take what this node has in a new store for all that it ever had.
         raise ConfigError(
             f"{config.data} has the keys of a node, and its store {config.corestore_path} is not "
@@ -220,6 +220,20 @@ def _prepare(config: Config, misses_keys: bool) -> _Prepared:
         )
     passphrase = read_passphrase()
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Of two that begin here at once, one made the keys that the other one then had on its disk.
+    with alone_in(config.data):
+        return _decide_identity(config, passphrase, joining, admin_token, misses_keys=misses_keys)
+
+
+def _decide_identity(
+    config: Config,
+    passphrase: bytes | None,
+    joining: Joining,
+    admin_token: str,
+    *,
+    misses_keys: bool,
+) -> _Prepared:
+    stored = load_membership(config.mesh_path)
     book = load_book(config.members_path) if config.has_mesh else MemberBook()
     is_known = stored is not None or any(book) or misses_keys
     open_identity = load_member_identity if is_known else load_or_create_identity

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -35,3 +37,18 @@ def remove_scratch(path: Path) -> None:
     """Remove what crashes have left of writing the file: keys may be in it. Blocks on the disk."""
     for scratch in path.parent.glob(f".{glob.escape(path.name)}.*"):
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Wait until no other process is in this block, with that directory. Blocks.
+
+    It says nothing about a store in there, which has a lock of its own.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -163,6 +163,33 @@ write_private(Path(sys.argv[1]), b"a secret")
 """
 
 
+async def test_of_nodes_that_begin_at_once_one_runs_and_the_keys_on_its_disk_are_its_own(
+    tmp_path: Path,
+) -> None:
+    """Whoever lost wrote its keys last: after a restart the node was another, in another mesh."""
+    running: list[Node] = []
+    refused: list[StoreLocked] = []
+    all_others = trio.Event()
+
+    async def begin() -> None:
+        try:
+            async with open_node(config(tmp_path)) as node:
+                running.append(node)
+                await all_others.wait()
+        except StoreLocked as error:
+            refused.append(error)
+            if len(refused) == 7:
+                all_others.set()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(begin)
+    (first,) = running
+    async with open_node(config(tmp_path)) as node:
+        assert node.id == first.id
+        assert mesh_of(node).membership.key == mesh_of(first).membership.key
+
+
 async def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
     names = ["mesh.toml", "node.key", "policy.toml"]
     for name in names:
