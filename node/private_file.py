@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_SUFFIX_BYTES = 6
+
 
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file with one that only its owner can read, all or nothing. Blocks until synced."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(_SUFFIX_BYTES)}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "wb") as file:
@@ -35,7 +37,8 @@ def write_private(path: Path, content: bytes) -> None:
 
 def remove_scratch(path: Path) -> None:
     """Remove what crashes have left of writing the file: keys may be in it. Blocks on the disk."""
-    for scratch in path.parent.glob(f".{glob.escape(path.name)}.*"):
+    suffix = "[0-9a-f]" * 2 * _SUFFIX_BYTES  # what editors leave, or people, is not ours
+    for scratch in path.parent.glob(f".{glob.escape(path.name)}.{suffix}"):
         scratch.unlink(missing_ok=True)
 
 
