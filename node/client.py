@@ -58,6 +58,7 @@ class AdminAccess:
         try:
             content = json.loads(admin_path(data).read_bytes())
             access = cls(str(content["url"]), str(content["token"]), int(content["pid"]))
+            return access if _is_alive(access.pid) and access.is_heard() else None
         except FileNotFoundError:
             return None
         except NotADirectoryError:
@@ -69,11 +70,10 @@ class AdminAccess:
                 f"{admin_path(data)} cannot be read: {reason_of(error)}"
                 f"{advice if isinstance(error, PermissionError) else ''}",
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise VerbError(
                 ExitCode.FAILED, f"{admin_path(data)} cannot be read ({error}): restart the node"
             ) from error
-        return access if _is_alive(access.pid) and access.is_heard() else None
 
     def is_heard(self) -> bool:
         """Whether anybody listens there.

@@ -291,7 +291,7 @@ def _read_file(path: Path) -> dict[str, object]:
             settings: dict[str, object] = tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {reason_of(error)}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # the last: a thousand lists in one another
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     for name in settings:
         if name not in PARSERS:

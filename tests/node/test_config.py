@@ -91,6 +91,8 @@ def test_names_by_which_the_admin_server_is_reached(tmp_path: Path) -> None:
         ("nmae = 'x'", "unknown key 'nmae'; did you mean name"),
         ("zzzzzzz = 1", "known: data, name"),
         ("= 1", "not valid TOML"),
+        ("name = 1" + "0" * 5000, "not valid TOML"),
+        ("name = " + "[" * 5000, "not valid TOML"),
         ("name = 3", "name: must be text"),
         ("ws = 'x'", "no HOST:PORT"),
         ("store = 'tape'", "none of bee, sqlite, hybrid"),

@@ -424,12 +424,27 @@ def test_no_node_is_found_where_none_runs(tmp_path: Path) -> None:
         client.status()
     assert caught.value.code is ExitCode.NO_NODE
     assert TOKEN not in repr(AdminAccess("u", TOKEN, 1))
-    (tmp_path / "admin.json").write_text("{}")
-    with pytest.raises(VerbError, match="restart the node"):
-        AdminClient.find(tmp_path)
     with pytest.raises(VerbError, match=r"admin\.json is no directory") as caught:
         AdminClient.find(tmp_path / "admin.json")
     assert caught.value.code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[" * 100_000,
+        '{"url": "http://127.0.0.1:9", "token": "t", "pid": 1e400}',
+        '{"url": "http://127.0.0.1:9", "token": "t", "pid": 10000000000000000000000}',
+        f'{{"url": "http://[", "token": "t", "pid": {os.getpid()}}}',
+        f'{{"url": "http://127.0.0.1:99999", "token": "t", "pid": {os.getpid()}}}',
+        f'{{"url": "http://a..b:9", "token": "t", "pid": {os.getpid()}}}',
+    ],
+)
+def test_a_file_that_no_node_wrote_is_explained(tmp_path: Path, text: str) -> None:
+    (tmp_path / "admin.json").write_text(text)
+    with pytest.raises(VerbError, match="restart the node"):
+        AdminClient.find(tmp_path)
 
 
 def test_who_may_not_read_the_token_is_told_who_may(
