@@ -184,6 +184,8 @@ def describe_refusals(status: NodeStatus) -> str:
     access = status.access
     counts = {
         "no token": status.clients.unauthorized,
+        "messages": status.sync.refused,
+        "unreadable lines": status.sync.bad_lines,
         **{reason.replace("_", " "): count for reason, count in access.refused.items()},
         "sent away": access.sent_away,
         "slowed": access.slowed,

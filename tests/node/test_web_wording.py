@@ -30,3 +30,10 @@ def test_the_status_writes_shares_as_the_tables_do() -> None:
     compaction = CompactionStatus(dead_share=0.5, dead_bytes=2048)
     rows = dict(status_rows(replace(STATUS, compaction=compaction)))
     assert rows["compaction"] == "2.0 KiB dead (50 %)"
+
+
+def test_the_status_counts_what_had_a_bad_signature_or_was_no_message() -> None:
+    sync = replace(STATUS.sync, refused=7, bad_lines=1_200)
+    refused = dict(status_rows(replace(STATUS, sync=sync)))["refused"]
+    assert "7 messages, 1,200 unreadable lines" in refused
+    assert "3 denied" in refused
