@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import trio
@@ -27,33 +27,50 @@ async def verify_store(store: Corestore) -> AsyncGenerator[Result, None]:
     Raises: StorageError for damage to what says which cores there are.
     Cancel: nothing was changed.
     """
+    names = await _names(store)
     for discovery_key in store.discovery_keys():
+        name = names.get(discovery_key)
         try:
             core = await store.find(discovery_key)
         except StorageError as error:
-            yield {"discovery_key": discovery_key.hex(), "sound": False, "failure": str(error)}
+            yield {
+                "discovery_key": discovery_key.hex(),
+                "name": name,
+                "sound": False,
+                "failure": str(error),
+            }
             continue
         if core is None:
             continue
         try:
-            async with aclosing(verify_core(core)) as results:
+            async with aclosing(verify_core(core, name)) as results:
                 async for result in results:
                     yield result
         finally:
             core.release()
 
 
-async def verify_core(core: Core) -> AsyncGenerator[Result, None]:
+async def _names(store: Corestore) -> dict[bytes, str | None]:
+    """By discovery key, as far as damage lets them be read."""
+    names: dict[bytes, str | None] = {}
+    with suppress(StorageError):
+        async for core in store.cores(is_here=True):
+            names[core.discovery_key] = core.name
+    return names
+
+
+async def verify_core(core: Core, name: str | None) -> AsyncGenerator[Result, None]:
     """As `verify_store`, of one core."""
+    named = {"key": encode_id(core.key), "name": name}
     told_at = trio.current_time()
     last: AuditProgress | None = None
     async with aclosing(core.audit()) as steps:
         async for last in steps:
             if trio.current_time() - told_at >= _PROGRESS_SECONDS:
                 told_at = trio.current_time()
-                yield {"key": encode_id(core.key), "done": last.position, "total": last.length}
+                yield {**named, "done": last.position, "total": last.length}
     assert last is not None
-    yield {"key": encode_id(core.key), **_describe(last)}
+    yield {**named, **_describe(last)}
 
 
 async def repair_store(path: Path) -> AsyncGenerator[Result, None]:

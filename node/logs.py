@@ -13,7 +13,7 @@ from typing import assert_never
 import trio
 
 from bee.bee import Bee
-from bee.errors import BeeError
+from bee.errors import BeeError, NotABee
 from hypercore.core import Core
 from hypercore.corestore import Corestore
 from hypercore.crypto import decode_id, discovery_key, encode_id
@@ -87,7 +87,7 @@ async def perform_on_store(
     except (OutOfRange, PrunedHistory) as error:
         raise VerbError(ExitCode.USAGE, str(error)) from error
     except NotWritable as error:
-        text = f"{error}: only the holder of its secret key writes"
+        text = store.why_read_only or f"{error}: only the holder of its secret key writes"
         raise VerbError(ExitCode.FAILED, text) from error
     except (BeeError, BlockNotAvailable, RemoteProtocolError, CoreFrozen) as error:
         raise VerbError(ExitCode.FAILED, str(error)) from error
@@ -190,7 +190,7 @@ async def _verify(store: Corestore, verb: CoreVerify) -> AsyncGenerator[Result, 
         return
     async with (
         _open_core(store, verb.core, may_create=False) as core,
-        aclosing(verify_core(core)) as results,
+        aclosing(verify_core(core, None if _read_key(verb.core) else verb.core)) as results,
     ):
         async for result in results:
             yield result
@@ -362,6 +362,8 @@ async def _open_core(
     except CoreRecovering as error:
         text = f"{error}: `beemesh core recover {name_or_key}`"
         raise VerbError(ExitCode.FAILED, text) from error
+    except NotABee as error:
+        raise VerbError(ExitCode.FAILED, f"{name_or_key} is no bee: {error}") from error
     finally:
         await core.close()
 

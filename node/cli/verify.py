@@ -55,7 +55,7 @@ def _perform_here(config: Config, core: str, repair: bool, show: Callable[[Resul
     import trio
 
     from hypercore.corestore import open_corestore
-    from hypercore.errors import CorruptStorage
+    from hypercore.errors import CopiedStore, CorruptStorage
     from node.auditing import repair_store
     from node.logs import perform_on_store
 
@@ -69,6 +69,8 @@ def _perform_here(config: Config, core: str, repair: bool, show: Callable[[Resul
         if repair:
             try:
                 await _show_all(repair_store(config.corestore_path), show)
+            except CopiedStore:
+                raise
             except CorruptStorage as error:
                 text = f"{error}: it is beyond repair: restore the directory from a backup"
                 raise VerbError(ExitCode.CORRUPT, text) from error
@@ -103,7 +105,8 @@ class _Screen:
         elif "sound" in result:
             self._show_core(result)
         elif sys.stderr.isatty():
-            sys.stderr.write(f"\r{result['key']}: {result['done']:,} of {result['total']:,}\r")
+            name = _name(result)
+            sys.stderr.write(f"\r{name}: {result['done']:,} of {result['total']:,}\r")
 
     def finish(self) -> None:
         """All was shown; with `--store sqlite` that may be nothing."""
@@ -127,7 +130,7 @@ class _Screen:
 
     def _show_core(self, result: Result) -> None:
         self._has_cores = True
-        name = result.get("name") or result.get("key") or result.get("discovery_key")
+        name = _name(result)
         if result.get("failure"):
             print_error(f"{name}: {result['failure']}")
             return
@@ -151,3 +154,7 @@ class _Screen:
         assert isinstance(damage, list)
         for text in damage:
             print_error(f"  {text}")
+
+
+def _name(result: Result) -> object:
+    return result.get("name") or result.get("key") or result.get("discovery_key")

@@ -283,7 +283,7 @@ def test_compact(beemesh: Beemesh) -> None:
     assert (code, "0 blocks of 0 bytes are gone" in out) == (ExitCode.OK, True)
     beemesh("core", "append", "log", "no bee")
     code, _, error = beemesh("compact", "log")
-    assert (code, "is not a header" in error) == (ExitCode.FAILED, True)
+    assert (code, "log is no bee: block 0 is not a header" in error) == (ExitCode.FAILED, True)
     code, _, error = beemesh("compact", "kvv")
     assert (code, "did you mean kv?" in error) == (ExitCode.NOT_FOUND, True)
 

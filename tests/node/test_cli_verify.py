@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,37 @@ def test_what_is_sound(beemesh: Beemesh) -> None:
     (result,) = [json.loads(line) for line in text.splitlines()]
     assert result["sound"] is True
     assert result["blocks_verified"] == 100
+
+
+def test_each_core_is_called_by_its_name(beemesh: Beemesh) -> None:
+    assert beemesh("bee", "put", "towns", "Bern", "CH")[0] == ExitCode.OK
+    _, text = beemesh("core", "verify")
+    assert sorted(line.partition(":")[0] for line in text.splitlines()) == ["log", "towns"]
+    _, text = beemesh("core", "verify", "towns")
+    assert text.startswith("towns: sound")
+    _, text = beemesh("core", "info", "towns", "--json")
+    key = json.loads(text)["key"]
+    _, text = beemesh("core", "verify", "--json")
+    results = [json.loads(line) for line in text.splitlines()]
+    assert (key, "towns") in [(result["key"], result["name"]) for result in results]
+    _, text = beemesh("core", "verify", key)
+    assert text.startswith(f"{key}: sound")
+
+
+def test_a_copied_directory_is_not_said_to_be_damaged(beemesh: Beemesh) -> None:
+    assert beemesh("bee", "put", "towns", "Bern", "CH")[0] == ExitCode.OK
+    original = beemesh.data.rename(beemesh.data.with_name("original"))
+    shutil.copytree(original, beemesh.data)
+    for arguments in (
+        ("core", "verify", "--repair"),
+        ("core", "append", "log", "more"),
+        ("compact", "towns"),
+    ):
+        code, text = beemesh(*arguments)
+        assert (code, "the directory was copied" in text) == (ExitCode.FAILED, True)
+        assert "beyond repair" not in text
+        assert "secret key" not in text
+    assert beemesh("core", "verify")[0] == ExitCode.OK
 
 
 def test_a_core_that_is_not_there(beemesh: Beemesh) -> None:
