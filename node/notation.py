@@ -49,6 +49,17 @@ def parse_duration(value: object) -> float:
     return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
 
 
+def parse_period(text: str) -> float:
+    """As `parse_duration`, but with a unit: whoever writes 7 for what lasts may mean days.
+
+    Raises: ValueError.
+    """
+    seconds = parse_duration(text)
+    if seconds and not text.strip()[-1].isalpha():
+        raise ValueError(f"{text!r} has no unit; write {text.strip()}d, {text.strip()}h or so")
+    return seconds
+
+
 def parse_address(text: str, default_host: str | None = None) -> tuple[str, int]:
     """`HOST:PORT`, `[IPv6]:PORT`, and with a default host also `PORT` and `:PORT`.
 

@@ -22,7 +22,7 @@ from node.cli.output import (
 from node.cli.perform import at
 from node.client import AdminClient
 from node.errors import ConfigError
-from node.notation import parse_duration
+from node.notation import parse_period
 from node.verbs import (
     MAX_EXPIRES_SECONDS,
     MAX_USES,
@@ -222,7 +222,7 @@ def _perform(common: Common, verb: MeshVerb) -> Iterator[Result]:
 
 def _duration(text: str) -> float:
     try:
-        seconds = parse_duration(text)
+        seconds = parse_period(text)
     except ValueError as error:
         raise ConfigError(f"--expires: {error}") from error
     if seconds < 1:

@@ -10,7 +10,7 @@ from node.cli.options import DEFAULT_COMMON, Common
 from node.cli.output import print_facts, print_json
 from node.cli.perform import ask_node
 from node.errors import ConfigError
-from node.notation import parse_duration, parse_size
+from node.notation import parse_period, parse_size
 from node.verbs import ChangePolicy, ExitCode, PeerChange, PolicyVerb, ShowPolicy
 from node.web.wording import format_age, format_size
 
@@ -193,7 +193,7 @@ def _size(option: str, text: str) -> int:
 
 def _seconds(text: str) -> float:
     try:
-        return 0.0 if text == "none" else parse_duration(text)
+        return 0.0 if text == "none" else parse_period(text)
     except ValueError as error:
         raise ConfigError(f"--max-age: {error}") from error
 

@@ -309,6 +309,7 @@ def test_compact(beemesh: Beemesh) -> None:
         (ExitCode.USAGE, "no duration", ["load", "co_z1", "--timeout", "soon"]),
         (ExitCode.USAGE, "--day-bytes: '1G'", ["policy", "peer", "a", "up", "--day-bytes", "1G"]),
         (ExitCode.USAGE, "--max-value-bytes:", ["policy", "set", "all", "--max-value-bytes", "1G"]),
+        (ExitCode.USAGE, "--max-age: '30' has no unit", ["policy", "set", "--max-age", "30"]),
         (ExitCode.USAGE, "no count of at least 1", ["sync", "wait", "--min-copies", "0"]),
         (ExitCode.USAGE, "convert", ["core", "get", "log", "first"]),
         (ExitCode.USAGE, "cannot be read", ["status", "--config", "/nonexistent"]),

@@ -230,6 +230,7 @@ def test_without_a_node_a_ticket_names_what_the_settings_say(
         (ExitCode.USAGE, "no duration", ["invite", "--expires", "soon"]),
         (ExitCode.USAGE, "'-1d' is no duration", ["invite", "--expires", "-1d"]),
         (ExitCode.USAGE, "over at once", ["invite", "--expires", "0"]),
+        (ExitCode.USAGE, "'7' has no unit; write 7d", ["invite", "--expires", "7"]),
         (ExitCode.USAGE, "--uses: -1", ["invite", "--uses", "-1"]),
         (ExitCode.USAGE, "--uses: 0", ["invite", "--uses", "0"]),
         (ExitCode.USAGE, "--for says nothing", ["invite", "--for", ""]),
