@@ -24,6 +24,7 @@ from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 from bee.watching import KeyWatch, LiveHistory, Version, Watch, Watchers
 from bee.writer import CHANGE_EFFORT, Writer
 from hypercore.errors import OutOfRange, UsageError
+from hypercore.given_blocks import check_numbers
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -207,6 +208,7 @@ class Bee(ReadableBee[K, V]):
 
         Raises: OutOfRange, and as `snapshot`. Inside a batch there is no version to check out.
         """
+        check_numbers("a version", version)
         self._tree.check_header()
         if not 0 <= version <= self.version:
             raise OutOfRange(version, self.version + 1)
@@ -406,6 +408,8 @@ class Bee(ReadableBee[K, V]):
         meanwhile, and what the log raises.
         Cancel: blocks that nobody needs are gone in part; call again for the rest.
         """
+        versions = tuple(versions)
+        check_numbers("a version", since, *versions)
         tree = self._tree
         compactor = Compactor(tree, Mover(self._keyspace.keys), self._watchers.versions)
         return await compactor.compact(since, versions, lengths if prune else None, dry_run=dry_run)

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from bee.errors import BatchEnded, LogChanged
 from hypercore.encoding import MAX_UINT, DecodeError, Reader, encode_uint
 from hypercore.errors import NotWritable, OutOfRange, UsageError
-from hypercore.given_blocks import MAX_BLOCK_BYTES
+from hypercore.given_blocks import MAX_BLOCK_BYTES, check_numbers
 from hypercore.sole_waiter import SoleWaiter
 
 BLOCK_BYTES = 65_536
@@ -127,6 +127,7 @@ class Blobs:
 
     def __init__(self, log: BlobLog, *, block_bytes: int = BLOCK_BYTES) -> None:
         """Raises: UsageError for blocks of no bytes, or of more than a log takes."""
+        check_numbers("block_bytes", block_bytes)
         if not 0 < block_bytes <= MAX_BLOCK_BYTES:
             raise UsageError(f"blocks of {block_bytes} bytes, and not of 1 to {MAX_BLOCK_BYTES}")
         self._log = log
@@ -172,6 +173,7 @@ class Blobs:
         Raises: NotWritable, OutOfRange for an id that does not fit the log, StorageFailed, and as
         `Core.marking`. Cancel: nothing was given up, or some of it.
         """
+        check_numbers("the index of a block", since)
         log = self._log
         if not log.is_writable:
             raise NotWritable("blobs are given up where their log is written")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from bee.errors import CorruptTree
 from hypercore.errors import UsageError
+from hypercore.given_blocks import check_numbers
 from hypercore.javascript_json import encode_json
 
 if TYPE_CHECKING:
@@ -215,7 +216,8 @@ class Keyspace(Generic[K, V]):
 
 
 def check_limit(limit: int | None) -> None:
-    """Raises: UsageError for a limit below 0, by which the original means no limit."""
+    """Raises: UsageError for one below 0, by which the original means no limit; TypeError."""
+    check_numbers("a limit", limit)
     if limit is not None and limit < 0:
         raise UsageError(f"a limit of {limit}; None is no limit")
 

@@ -19,6 +19,7 @@ from bee.question import Question
 from bee.ranges import RangeCursor, Results
 from bee.tree import PAUSE_EFFORT, ReadCounter, Tree
 from hypercore.errors import OutOfRange
+from hypercore.given_blocks import check_numbers
 
 GET_EFFORT = 5
 
@@ -133,6 +134,7 @@ class ReadableBee(ABC, Generic[K, V]):
         passed over unread, and unlike `diff` that needs no block of the older version. Read-ahead
         is at most 128 entries; leaving early needs no clean-up.
         """
+        check_numbers("a version", since)
         version, fork, counter = self._moment()
         key_range = self._keyspace.key_range(reverse=reverse, limit=limit, **bounds)
         decode = partial(decode_entries, self._keyspace)

@@ -25,6 +25,7 @@ from nacl.bindings import crypto_secretbox
 
 from hypercore.crypto import blake2b, namespace
 from hypercore.encoding import encode_uint64
+from hypercore.given_blocks import check_index
 
 PADDING = 8
 """Bytes that encryption adds to every block."""
@@ -59,13 +60,13 @@ class BlockCipher:
 
     def encrypt(self, index: int, fork: int, block: bytes) -> bytes:
         """The stored form of a block appended at `index` while the log is at `fork`."""
-        number = encode_uint64(index)
-        padding = xsalsa20_xor(encode_uint64(fork), number + bytes(16), self.blinding_key)
+        number = _encode(index)
+        padding = xsalsa20_xor(_encode(fork), number + bytes(16), self.blinding_key)
         return padding + xsalsa20_xor(block, number + padding + bytes(8), self.block_key)
 
     def fork_of(self, index: int, block: bytes) -> int:
         """The fork in the padding of a stored block; a random number if the key is wrong."""
-        nonce = encode_uint64(index) + bytes(16)
+        nonce = _encode(index) + bytes(16)
         return int.from_bytes(xsalsa20_xor(block[:PADDING], nonce, self.blinding_key), "little")
 
     def decrypt(self, index: int, block: bytes) -> bytes:
@@ -75,8 +76,17 @@ class BlockCipher:
         """
         if len(block) < PADDING:
             raise ValueError(f"an encrypted block of {len(block)} bytes, at least {PADDING}")
-        nonce = encode_uint64(index) + block[:PADDING] + bytes(8)
+        nonce = _encode(index) + block[:PADDING] + bytes(8)
         return xsalsa20_xor(block[PADDING:], nonce, self.block_key)
+
+
+def _encode(number: int) -> bytes:
+    """Raises: TypeError, OutOfRange."""
+    try:
+        return encode_uint64(number)
+    except struct.error:
+        check_index(number, 1 << 64)
+        raise
 
 
 def derive_block_key(encryption_key: bytes, core_key: bytes, *, compat: bool = False) -> bytes:

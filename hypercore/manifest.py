@@ -29,6 +29,7 @@ from hypercore.encoding import (
     encode_uint,
 )
 from hypercore.errors import InvalidManifest
+from hypercore.given_blocks import check_numbers
 
 _NAMESPACES = crypto.namespace("hypercore", 6)
 TREE = _NAMESPACES[0]
@@ -99,6 +100,7 @@ class Manifest:
 
         Raises: InvalidManifest for what is no manifest or has a quorum that cannot be reached.
         """
+        check_numbers("a quorum", quorum)
         everyone = tuple(
             signer if isinstance(signer, Signer) else Signer(DEFAULT_NAMESPACE, signer)
             for signer in signers
@@ -126,6 +128,7 @@ class Manifest:
 
         Raises: InvalidManifest.
         """
+        check_numbers("the length of a log", length)
         return cls.multi_signer((), prologue=Prologue(tree_hash, length))
 
     @classmethod

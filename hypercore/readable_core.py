@@ -412,11 +412,20 @@ class ReadableCore(CoreFacts):
         return self.replication.send_extension(name, payload)
 
     def read_node(self, index: int) -> MerkleNode | None:
-        return self._log.read_node(index)
+        """A node of the Merkle tree, if it is here. Raises: TypeError."""
+        try:
+            return self._log.read_node(index)
+        except INDEX_ERRORS:
+            check_numbers("the index of a tree node", index)
+            raise
 
     def read_blocks(self, indices: Sequence[int]) -> list[bytes | None]:
-        """Blocks as they are stored: what peers are sent."""
-        return self._shared.read_blocks(indices)
+        """Blocks as they are stored: what peers are sent. Raises: TypeError."""
+        try:
+            return self._shared.read_blocks(indices)
+        except INDEX_ERRORS:
+            check_numbers("the index of a block", *indices)
+            raise
 
     async def wait_durable(self, length: int | None = None) -> None:
         """Return when the first `length` blocks (None: all that was committed) are durable.

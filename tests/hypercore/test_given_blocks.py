@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hypercore import LIVE, UTF8, Core, OutOfRange, open_corestore
+from hypercore import LIVE, UTF8, BlockCipher, Core, Manifest, OutOfRange, open_corestore
 
 WRONG = [
     ("text", "not str"),
@@ -173,6 +173,13 @@ NUMBERS: list[Callable[[Core, Any], Awaitable[object] | object]] = [
     lambda core, number: core.checkout(number),
     lambda core, number: core.tree_hash(number),
     lambda core, number: core.prune([number]),
+    lambda core, number: core.read_node(number),
+    lambda core, number: core.read_blocks([0, number]),
+    lambda core, number: Manifest.static(bytes(32), number),
+    lambda core, number: Manifest.multi_signer([core.key], quorum=number),
+    lambda core, number: BlockCipher(bytes(32), core.key).encrypt(number, 0, b"block"),
+    lambda core, number: BlockCipher(bytes(32), core.key).encrypt(0, number, b"block"),
+    lambda core, number: BlockCipher(bytes(32), core.key).decrypt(number, b"a stored block"),
     lambda core, number: core.snapshot().blocks(0, number),
     lambda core, number: core.snapshot().has_range(0, number),
     lambda core, number: core.snapshot().seek(number),
