@@ -13,7 +13,10 @@ on the way: they are to open our NAT, not to close theirs. The server answers ea
 the first that reaches the initiator tells it where to connect to.
 
 To an address that was not proven to be the remote's, a probe goes only every fourth second, and
-none of the many: else a peer could make us flood a stranger.
+none of the many: else a peer could make us flood a stranger. And the initiator goes where a probe
+came from only if that is a host of the remote's, as far as there is word of it: nodes that were
+asked how our socket appears know where it is, and one byte of theirs ended the punch. Where a NAT
+sends from yet another host, it goes there when nothing else came.
 
 Source: hyperdht 6.34.0 lib/holepuncher.js.
 """
@@ -109,6 +112,8 @@ class Puncher:
         self._is_initiator = is_initiator
         self._remotes: tuple[Address, ...] = ()
         self._proven_hosts: set[str] = set()
+        self._opened_host: str | None = None
+        self._stray: Punched | None = None
         self._state = _State.TALKING
         self._strategy: Strategy | None = None
         self._target: Address | None = None
@@ -148,6 +153,11 @@ class Puncher:
     def deadline(self) -> float | None:
         """When `advance` has something to do."""
         return self._next_at if self.is_punching else None
+
+    def open_session(self, to: Address) -> list[PunchOutput]:
+        """Open our NAT for the remote, which is there as far as its relay knows."""
+        self._opened_host = to[0]
+        return [SendProbe(0, to, True)]
 
     def hear(self, message: PunchRound, proven_host: str | None) -> None:
         """What the remote says about itself, and a host at which it was shown to receive."""
@@ -207,8 +217,12 @@ class Puncher:
         if not self._is_initiator:
             self._answered += 1
             return [SendProbe(socket, source)] if self._answered <= MAX_ANSWERED_PROBES else []
+        punched = Punched(socket, source)
+        if source[0] != self._opened_host and all(source[0] != host for host, _ in self._remotes):
+            self._stray = self._stray or punched
+            return []
         self._state = _State.DONE
-        return [Punched(socket, source)]
+        return [punched]
 
     def stop(self) -> None:
         """Another way was found, or nobody cares any more."""
@@ -244,4 +258,4 @@ class Puncher:
 
     def _give_up(self) -> list[PunchOutput]:
         self._state = _State.DONE
-        return [GaveUp()]
+        return [GaveUp()] if self._stray is None else [self._stray]

@@ -70,7 +70,7 @@ class HolePunch:
 
     def open_session(self, address: Address) -> None:
         """Open our NAT towards an address, without a probe arriving there."""
-        self._send(SendProbe(0, address, True))
+        self._carry_out(self.machine.open_session(address))
 
     def probe(self, address: Address) -> None:
         self._send(SendProbe(0, address))

@@ -249,6 +249,33 @@ def test_a_stranger_who_found_a_socket_of_the_server_gets_few_answers() -> None:
     assert server.probed(0, (THERE, 9)) == []
 
 
+def test_a_stranger_who_found_a_socket_of_the_client_does_not_end_the_punch() -> None:
+    """Each node that is asked how the socket appears could: one byte, and we went there."""
+    client = Puncher(consistent(HERE), random.Random(1).randbytes, is_initiator=True)
+    assert client.probed(0, STRANGER) == []
+    client.hear(PunchRound(NatKind.CONSISTENT, addresses=((THERE, 9),), is_punching=True), THERE)
+    client.start(0.0)
+    assert client.probed(0, STRANGER) == []
+    assert client.is_punching
+    assert client.probed(0, (THERE, 10)) == [Punched(0, (THERE, 10))]
+
+
+def test_a_server_that_answers_before_it_said_where_it_is_came_through() -> None:
+    client = Puncher(consistent(HERE), random.Random(1).randbytes, is_initiator=True)
+    assert client.open_session((THERE, 9)) == [SendProbe(0, (THERE, 9), True)]
+    assert client.probed(0, (THERE, 9)) == [Punched(0, (THERE, 9))]
+
+
+def test_a_remote_that_sends_from_another_host_is_found_when_nothing_else_came() -> None:
+    client = Puncher(consistent(HERE), random.Random(1).randbytes, is_initiator=True)
+    client.hear(PunchRound(NatKind.CONSISTENT, addresses=((THERE, 9),), is_punching=True), THERE)
+    outputs = client.start(0.0)
+    assert client.probed(0, STRANGER) == []
+    while (deadline := client.deadline) is not None:
+        outputs += client.advance(deadline)
+    assert outputs[-1] == Punched(0, STRANGER)
+
+
 def test_addresses_where_nobody_is_are_not_probed() -> None:
     puncher = Puncher(consistent(HERE), random.Random(1).randbytes, is_initiator=True)
     nowhere: tuple[Address, ...] = (("0.0.0.0", 5), ("255.255.255.255", 5), (THERE, 0))
