@@ -24,10 +24,10 @@
 | `exchange`, `peer_rules`                          | what is exchanged with whom            |
 | `ticket`, `ledger`, `mesh_key`                    | what admins sign, and what it means    |
 | `membership`, `membership_file`, `member_book`    | where we belong; the members ever met  |
-| `authorship`                                      | whose core is whose                    |
+| `authorship`, `member_cores`                      | whose core is whose; opening it        |
 | `trust`, `untimely`, `whereabouts`                | who is let in, now; where each is      |
 | `safekeeping`                                     | logs of members that are away          |
 | `own_log`, `recall`, `head_claims`, `runs`        | how long our own log is: not forking it |
-| `witness`                                         | forks of others                        |
+| `witness`, `forked_cores`                         | forks of others                        |
 | `sync_state`, `in_step`, `copy_watch`             | how far all of them are in step        |
 """
