@@ -12,6 +12,7 @@
 | `bee_store`, `keys`, `records`, `record_shapes`       | values in a bee: keys and rows           |
 | `session_rows`, `tails`, `short_values`               | the bee: rows that are changed           |
 | `reading`, `text_reading`, `local_rows`               | the bee: reading; rows beside it         |
+| `many_sessions`                                       | reading what takes long beside others    |
 | `sqlite_store`, `sqlite_reader`, `sqlite_writer`      | values in cojson's SQLite file           |
 | `sqlite_schema`, `sqlite_space`                       | the SQLite file: its tables, its room    |
 | `hybrid_store`, `reconciling`                         | both stores at once                      |

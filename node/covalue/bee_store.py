@@ -42,6 +42,7 @@ from node.covalue.keys import (
 )
 from node.covalue.known_state import NOTHING, KnownState
 from node.covalue.local_rows import rebuild_local_rows
+from node.covalue.many_sessions import put_together
 from node.covalue.reading import Tree, read_last_run, read_pieces, read_value
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import (
@@ -141,7 +142,10 @@ class BeeStore:
         return await self._read(
             co_id,
             lambda tree: read_pieces(
-                tree, co_id, known, max_bytes, is_tombstone=is_tombstone, is_ours=True
+                *(tree, co_id, known, max_bytes),
+                is_tombstone=is_tombstone,
+                is_ours=True,
+                put_together=put_together,
             ),
         )
 
@@ -170,7 +174,7 @@ class BeeStore:
             return read_short(co_id, record)
         if not self.has(co_id) or self._is_deleted(co_id):
             return None
-        return await self._read(co_id, lambda tree: read_text(tree, co_id))
+        return await self._read(co_id, lambda tree: read_text(tree, co_id, put_together))
 
     async def load_value(self, co_id: RawCoId) -> StoredValue | None:
         """As the protocol says."""
@@ -178,7 +182,10 @@ class BeeStore:
             return None
         is_tombstone = self._is_deleted(co_id)
         return await self._read(
-            co_id, lambda tree: read_value(tree, co_id, is_tombstone=is_tombstone)
+            co_id,
+            lambda tree: read_value(
+                tree, co_id, is_tombstone=is_tombstone, put_together=put_together
+            ),
         )
 
     def has(self, co_id: RawCoId) -> bool:

@@ -12,7 +12,9 @@ remote bee brings them all, since to look them up there would take a round trip 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
 
 from bee.bee import Snapshot
 from node.covalue.content import PIECE_BYTES, Content
@@ -38,9 +40,21 @@ from node.covalue.store import LoadedPieces, StoredSession, StoredValue
 from node.covalue.tails import NOTHING_YET, Stretch
 
 Tree = Snapshot[bytes, bytes]
+T = TypeVar("T")
 
 FEW_CHECKPOINTS = 2
 """So many are read with the rows beside them; a value with more has 0.3 MB of changes."""
+
+
+class PutTogether(Protocol):
+    """Calls what makes something of the rows of so many sessions, and returns that."""
+
+    async def __call__(self, work: Callable[[], T], sessions: int, /) -> T: ...
+
+
+async def put_together_at_once(work: Callable[[], T], _: int) -> T:
+    """Without a turn for others, as is right where there are few sessions."""
+    return work()
 
 
 async def read_covalue(
@@ -57,7 +71,11 @@ async def read_covalue(
 
 
 async def read_value(
-    tree: Tree, co_id: RawCoId, *, is_tombstone: bool = False
+    tree: Tree,
+    co_id: RawCoId,
+    *,
+    is_tombstone: bool = False,
+    put_together: PutTogether = put_together_at_once,
 ) -> StoredValue | None:
     """Header, sessions and dependencies; the transactions are read for groups only.
 
@@ -71,7 +89,8 @@ async def read_value(
     if header is None:
         return None
     pieces = await read_covalue(tree, co_id) if header.is_group else []
-    return _describe(co_id, header, reader.sessions, pieces, is_tombstone)
+    describe = partial(_describe, co_id, header, reader.sessions, pieces, is_tombstone)
+    return await put_together(describe, len(reader.sessions))
 
 
 async def read_pieces(
@@ -82,6 +101,7 @@ async def read_pieces(
     *,
     is_tombstone: bool = False,
     is_ours: bool = False,
+    put_together: PutTogether = put_together_at_once,
 ) -> LoadedPieces:
     """As `CoValueStore.load`; `is_ours` says that the bee is not a remote one.
 
@@ -91,15 +111,23 @@ async def read_pieces(
     if not known.sessions and not is_tombstone:
         last = await _read_rows(tree, reader, value_range(co_id), are_few_enough=is_ours)
         if last is not None:
-            await _read_lacking(tree, reader, co_id, max_bytes, last)
+            await _read_lacking(tree, reader, co_id, max_bytes, last, put_together)
     else:
         last = await _read_rows(tree, reader, summary_range(co_id), are_few_enough=True)
         if reader.is_complete:
             return LoadedPieces()
-        await _read_lacking(tree, reader, co_id, max_bytes, last)
+        await _read_lacking(tree, reader, co_id, max_bytes, last, put_together)
+    finish = partial(_finish, reader, co_id, is_tombstone, with_value=known == NOTHING)
+    return await put_together(finish, len(reader.sessions))
+
+
+def _finish(
+    reader: ValueReader, co_id: RawCoId, is_tombstone: bool, *, with_value: bool
+) -> LoadedPieces:
+    """Raises: DecodeError."""
     pieces, is_all = reader.finish()
     value: StoredValue | None = None
-    if known == NOTHING and is_all and reader.header is not None:
+    if with_value and is_all and reader.header is not None:
         value = _describe(co_id, reader.header, reader.sessions, pieces, is_tombstone)
     return LoadedPieces(pieces, is_all, value)
 
@@ -155,23 +183,43 @@ async def _read_rows(
 
 
 async def _read_lacking(
-    tree: Tree, reader: ValueReader, co_id: RawCoId, max_bytes: int | None, last: RowKey | None
+    tree: Tree,
+    reader: ValueReader,
+    co_id: RawCoId,
+    max_bytes: int | None,
+    last: RowKey | None,
+    put_together: PutTogether,
 ) -> None:
     """Feed what is lacking to the reader, until it has enough.
 
     Checkpoints were read up to `last`, or all of them.
     """
-    with_runs = reader.wanted_runs
     at_once = None if max_bytes is None else max_bytes // PIECE_BYTES + 2
-    for session_id, count in reader.lacking.items():
+    plan = partial(_plan, reader, has_later_checkpoints=last is not None)
+    for session_id, count, has_runs, has_checkpoints in await put_together(
+        plan, len(reader.sessions)
+    ):
         checkpoints = _LaterCheckpoints(tree, reader, co_id, session_id, at_once)
-        if last is not None and reader.may_lack_checkpoints(session_id):
+        if last is not None and has_checkpoints:
             await checkpoints.begin(last, count)
-        if session_id in with_runs:
+        if has_runs:
             await _read_runs(tree, reader, (co_id, session_id, count), checkpoints)
             if reader.is_full:
                 return
         await checkpoints.read_all()
+
+
+def _plan(
+    reader: ValueReader, *, has_later_checkpoints: bool
+) -> list[tuple[CoSessionId, int, bool, bool]]:
+    """Sessions to read more of, from which count on: runs, checkpoints, or both of them."""
+    with_runs = reader.wanted_runs
+    return [
+        (session_id, count, session_id in with_runs, has_checkpoints)
+        for session_id, count in reader.lacking.items()
+        if (has_checkpoints := has_later_checkpoints and reader.may_lack_checkpoints(session_id))
+        or session_id in with_runs
+    ]
 
 
 async def _read_runs(

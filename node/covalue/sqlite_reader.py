@@ -31,6 +31,7 @@ from node.covalue.ids import (
     parse_session_id,
 )
 from node.covalue.known_state import NOTHING, KnownState
+from node.covalue.many_sessions import MANY_SESSIONS
 from node.covalue.pieces import PieceBuilder, sessions_beyond
 from node.covalue.reconciliation_lock import ReconciliationLock
 from node.covalue.records import decode_fork
@@ -53,9 +54,6 @@ MAX_CACHED_HEADER_CHARACTERS = 4096
 
 CHECKPOINTS_AT_ONCE = 16
 """Of a large value, which has thousands, each part that is read needs one or two."""
-
-MANY_SESSIONS = 1000
-"""Reading the rows of so many takes 5 ms, and that is done for each part of a value."""
 
 _T = TypeVar("_T")
 

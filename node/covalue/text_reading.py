@@ -13,6 +13,7 @@ from node.covalue.dependencies import value_dependencies
 from node.covalue.header import CoValueHeader
 from node.covalue.ids import CoSessionId, RawCoId, parse_session_id
 from node.covalue.keys import RowKind, run_key, value_range
+from node.covalue.reading import PutTogether, put_together_at_once
 from node.covalue.record_shapes import TransactionRow
 from node.covalue.records import decode_header, decode_run_rows, decode_session_rows, row_lines
 from node.covalue.store import StoredSession, StoredText, StoredValue
@@ -21,7 +22,9 @@ MAX_TEXT_BYTES = 64 * 1024
 """Of changes: longer values are read and sent a few pieces at a time."""
 
 
-async def read_text(tree: Snapshot[bytes, bytes], co_id: RawCoId) -> StoredText | None:
+async def read_text(
+    tree: Snapshot[bytes, bytes], co_id: RawCoId, put_together: PutTogether = put_together_at_once
+) -> StoredText | None:
     """All of a value that is not deleted; None for one that is to be read in pieces.
 
     Raises: DecodeError; what the bee raises.
@@ -32,7 +35,7 @@ async def read_text(tree: Snapshot[bytes, bytes], co_id: RawCoId) -> StoredText 
     async for entry in tree.range(gte=start, lt=stop):
         if not reader.receive(entry.key, entry.value or b""):
             return None
-    return reader.finish()
+    return await put_together(reader.finish, reader.sessions)
 
 
 class _TextReader:
@@ -45,6 +48,10 @@ class _TextReader:
         """Transactions in the runs that were read."""
         self._tails: dict[CoSessionId, list[TransactionRow]] = {}
         self._size = 0
+
+    @property
+    def sessions(self) -> int:
+        return len(self._sessions)
 
     def receive(self, key: bytes, value: bytes) -> bool:
         """Take the next row; whether it is worth going on. Raises: DecodeError."""

@@ -27,6 +27,7 @@ from hypercore.errors import BlockNotAvailable, HypercoreError, StorageError, St
 from node.covalue.ids import CoSessionId, RawCoId
 from node.covalue.keys import RowKind, co_id_in, decode_key
 from node.covalue.known_state import KnownState, merge_counts
+from node.covalue.many_sessions import put_together
 from node.covalue.reading import read_pieces
 from node.covalue.records import decode_session
 from node.mesh.announcements import Announcements, exceeds, held_sessions
@@ -125,7 +126,9 @@ class CoreData:
         try:
             await self._wait_length(version)
             tree, pieces = await self._read_newest(
-                lambda tree: read_pieces(tree, co_id, known, MAX_READING_BYTES)
+                lambda tree: read_pieces(
+                    tree, co_id, known, MAX_READING_BYTES, put_together=put_together
+                )
             )
         except _UNREADABLE as error:
             raise MemberDataError(f"{co_id}: {error}", _cause_of_value(error)) from error
