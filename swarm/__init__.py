@@ -23,10 +23,10 @@
 
 The map, from the wire up: `udx` makes byte streams of UDP; `frames`, `noise`, `stream_cipher` and
 `secret_stream` make a byte stream an encrypted one; `mux` puts channels on it; `announcement`,
-`known_peer` and `peer_book` decide whom to talk to, and `reach` names the ways to get there; `dht`
-is a node of the distributed hash table; `blind_relay` passes packets on, within a `relay_budget`
-and so many `relay_links`.
-All of these are pure. `io` holds their trio shells. `errors` are what callers may catch.
+`known_peer` and `peer_book` decide whom to talk to, and `reach` names the ways to get there; `site`
+tells apart where others come from; `dht` is a node of the distributed hash table; `blind_relay`
+passes packets on, within a `relay_budget` and so many `relay_links`. All of these are pure. `io`
+holds their trio shells. `errors` are what callers may catch.
 """
 
 from swarm.dht.bootstrap import PUBLIC_BOOTSTRAP

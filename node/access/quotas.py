@@ -26,6 +26,7 @@ from functools import lru_cache
 from itertools import islice
 
 from node.cojson.gatekeeper import Pace
+from swarm.site import site_of
 
 FAR_BEYOND_MINUTES = 10
 MAX_ADDRESSES = 20_000
@@ -173,9 +174,5 @@ def _metered(address: str) -> tuple[str, bool]:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return "", False  # a client in this process
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped), parsed.ipv4_mapped.is_loopback
-        network = ipaddress.ip_network((parsed, 64), strict=False)
-        return str(network), parsed.is_loopback
-    return str(parsed), parsed.is_loopback
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return site_of(address), (mapped or parsed).is_loopback

@@ -14,7 +14,7 @@ Bounds, per connection unless said otherwise:
 | outgoing bytes | `OUTBOX_BYTES`, 128 KiB, plus one message | `send` waits |
 | pongs not yet taken by the network | `MAX_CONTROL_BYTES`, 16 KiB | the connection is dropped |
 | time for the HTTP request | `handshake_seconds` | the connection is dropped |
-| connections, in total and per client address | limits | 503; loopback counts only in the total |
+| connections, in total and per address or IPv6 /64 | limits | 503; loopback has the total |
 
 A door may ask for a token: without one the answer to an upgrade is 401. `/health` is open.
 """
@@ -43,6 +43,7 @@ from node.web.socket_outbox import SocketOutbox
 from node.web.tcp import CLOSE_SECONDS, answer_head, keep_alive, refuse
 from node.web.text_frames import TextFrames
 from swarm.io.crowd import Crowd
+from swarm.site import site_of
 
 RECEIVE_BYTES = 64 * 1024
 OUTBOX_BYTES = 128 * 1024  # JavaScript's sender queues above 100,000
@@ -120,7 +121,7 @@ class JazzServer:
         """Those whose request has not come yet: they leave room for who has something to ask."""
 
         self._forwarded: Counter[str] = Counter()
-        """Connections that came through a proxy, by the address behind it."""
+        """Connections that came through a proxy, by the site behind it."""
         self._admitted: set[JazzSocket] = set()
 
     def statistics(self) -> JazzStatistics:
@@ -156,13 +157,13 @@ class JazzServer:
             response = protocol.reject(401, _UNAUTHORIZED)
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
-        if self._forwarded[origin.address] >= self.limits.max_connections_per_address:
+        if self._forwarded[site_of(origin.address)] >= self.limits.max_connections_per_address:
             self._refused += 1
             return protocol.reject(503, "too many connections\n")
         # From here on the client counts, so that `dismiss` finds it during the upgrade, too.
         client.come_from(origin)
         self._admitted.add(client)
-        self._forwarded[origin.address] += origin.address != client.host
+        self._forwarded[site_of(origin.address)] += origin.address != client.host
         return protocol.accept(request)
 
     async def serve(
@@ -189,15 +190,16 @@ class JazzServer:
             self._refused += 1
             await refuse(stream)
             return
-        self._connections[host] += 1
+        site = site_of(host)
+        self._connections[site] += 1
         client = JazzSocket(self, stream, host, port)
         try:
             await self._serve_client(client)
         finally:
             self._release(client)
-            self._connections[host] -= 1
-            if not self._connections[host]:
-                del self._connections[host]
+            self._connections[site] -= 1
+            if not self._connections[site]:
+                del self._connections[site]
             await trio.aclose_forcefully(stream)
 
     async def _serve_client(self, client: JazzSocket) -> None:
@@ -231,10 +233,10 @@ class JazzServer:
         """Count a client no more, if it was admitted."""
         if client in self._admitted:
             self._admitted.remove(client)
-            address = client.origin.address
-            self._forwarded[address] -= address != client.host
-            if not self._forwarded[address]:
-                del self._forwarded[address]
+            site = site_of(client.origin.address)
+            self._forwarded[site] -= client.origin.address != client.host
+            if not self._forwarded[site]:
+                del self._forwarded[site]
 
     def _admits(self, host: str) -> bool:
         if self._connections.total() >= self.limits.max_connections:
@@ -242,7 +244,9 @@ class JazzServer:
         # Behind a reverse proxy all the world is loopback.
         is_local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
         is_shared = is_local or (self.door is not None and self.door.is_proxy(host))
-        return is_shared or self._connections[host] < self.limits.max_connections_per_address
+        return (
+            is_shared or self._connections[site_of(host)] < self.limits.max_connections_per_address
+        )
 
 
 class JazzSocket:

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 
 import trio
 
+from swarm.site import site_of
+
 
 class Place:
     """One newcomer: its block ends when others need the room, unless it has called `leave`."""
 
-    def __init__(self, places: dict[Place, None], host: str) -> None:
-        self.host = host
+    def __init__(self, places: dict[Place, None], site: str) -> None:
+        self.site = site
         self.scope = trio.CancelScope()
         self._places = places
 
@@ -28,7 +30,7 @@ class Place:
 
 
 class Crowd:
-    """One too many ends the oldest of the host that has most: a flood is in its own way.
+    """One too many ends the oldest of the site that has most: a flood is in its own way.
 
     `most` may be changed, and counts when the next one comes.
     """
@@ -45,7 +47,7 @@ class Crowd:
         """While the block lasts, one from this host is there."""
         while len(self._places) >= self.most:
             self._end_one()
-        place = Place(self._places, host)
+        place = Place(self._places, site_of(host))
         self._places[place] = None
         try:
             with place.scope:
@@ -54,7 +56,7 @@ class Crowd:
             place.leave()
 
     def _end_one(self) -> None:
-        crowd, _ = Counter(place.host for place in self._places).most_common(1)[0]
-        oldest = next(place for place in self._places if place.host == crowd)
+        crowd, _ = Counter(place.site for place in self._places).most_common(1)[0]
+        oldest = next(place for place in self._places if place.site == crowd)
         oldest.leave()
         oldest.scope.cancel()

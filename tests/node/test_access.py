@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -219,6 +220,26 @@ async def test_rates_hold_for_the_address_behind_a_proxy(tmp_path: Path) -> None
             assert node.status().access.slowed == 1
             assert node.host.statistics().messages_received == 1001
         assert node.status().access.sent_away == 0
+
+
+async def test_all_addresses_of_a_network_have_the_connections_of_one(tmp_path: Path) -> None:
+    """Any machine with IPv6 has 2^64 of them, and could have had all that a node takes."""
+    settings = config(tmp_path, ws_trusted_proxies="127.0.0.1", ws_max_connections_per_address=2)
+    async with open_node(settings) as node, AsyncExitStack() as stack:
+        port = port_of(node.addresses.ws)
+
+        async def come(address: str) -> int:
+            stream = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
+            client = WebSocketClient(stream, f"ws://127.0.0.1:{port}/")
+            request = client.protocol.connect()
+            request.headers["X-Forwarded-For"] = address
+            client.protocol.send_request(request)
+            await client.flush()
+            return (await client.response()).status_code
+
+        codes = [await come(f"2001:db8:0:7::{number}") for number in range(3)]
+        assert codes == [101, 101, 503]
+        assert await come("2001:db8:0:8::1") == 101
 
 
 async def test_many_connections_far_beyond_the_rate_are_sent_away(tmp_path: Path) -> None:
