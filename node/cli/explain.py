@@ -70,16 +70,16 @@ def _here_text(result: Result) -> str:
         return "no" if result["found"] else "no, nor at any connected node"
     sessions = result["sessions"]
     assert isinstance(sessions, dict)
-    text = f"{result['transactions']} transactions in {len(sessions)} sessions"
+    transactions = counted(result["transactions"], "transaction")
+    text = f"{transactions} in {counted(len(sessions), 'session')}"
     if result["is_deleted"]:
         return f"yes, deleted: its tombstone with {text}"
     return f"yes: {text}" + ("" if result["wanted"] else ", not kept up to date")
 
 
 def _holder_text(holder: dict[str, object]) -> str:
-    text = (
-        f"{holder['name'] or '-'} ({str(holder['id'])[:12]}): {holder['transactions']} transactions"
-    )
+    transactions = counted(holder["transactions"], "transaction")
+    text = f"{holder['name'] or '-'} ({str(holder['id'])[:12]}): {transactions}"
     if holder["ahead"]:
         text += f", {holder['ahead']} of which are not here"
     if holder["behind"]:

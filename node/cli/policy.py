@@ -172,9 +172,9 @@ def _peer_text(rule: dict[str, object]) -> str:
         if isinstance(size, int):
             parts.append(f"at most {format_size(size)} a {period}")
     if not rule["is_known"]:
-        parts.append("once it is met: no node with this name or id was yet")
+        parts.append("once it is met: no node of this name or id has been")
     elif isinstance(rule["members"], list) and len(rule["members"]) > 1:
-        parts.append("each of several nodes with this name or id: say it anew, by one's whole id")
+        parts.append("each of several nodes of this name or id: say it anew, by one's whole id")
     return ", ".join(parts)
 
 

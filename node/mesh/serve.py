@@ -161,7 +161,9 @@ async def serve_member(
 
 def _about(member: Member) -> dict[str, str]:
     about = member.statistics()
-    return {"id": about.id.hex()[:12], "name": about.name, "role": about.role}
+    facts = {"id": about.id.hex()[:12], "name": about.name, "role": about.role}
+    # Before it is let in, name and role are unknown.
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 async def _open_channel(mux: Multiplexer) -> MessageChannel:

@@ -11,6 +11,7 @@ import trio
 from node.cojson.host import SyncHost
 from node.covalue.ids import RawCoId
 from node.covalue.known_state import KnownState
+from node.mesh.membership import Membership
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, wait_until
 from tests.node.mesh.test_mesh import upload, upload_filler
@@ -109,6 +110,20 @@ async def test_members_that_come_and_go_are_logged() -> None:
     left_again = [event for event in events if event["event"] == "member left"]
     assert {event["name"] for event in left_again} == {"node 1", "node 2"}
     assert all(len(event["id"]) == 12 for event in events)
+
+
+async def test_of_one_that_is_not_let_in_no_empty_name_is_logged() -> None:
+    other = Membership("bees", b"other secret")
+    with structlog.testing.capture_logs() as events:
+        async with (
+            open_mesh_node(1) as left,
+            open_mesh_node(2, other) as right,
+            connected(left, right, admitted=False),
+        ):
+            await wait_until(lambda: bool(left.goodbyes))
+    refused = [event for event in events if event["event"] == "not admitted"]
+    assert refused
+    assert all(not {"name", "role"} & event.keys() for event in refused)
 
 
 def queries_asked(node: MeshNode) -> int:
