@@ -243,6 +243,10 @@ class Bee(ReadableBee[K, V]):
         return Moment(self.version, tree.current_fork(), ReadCounter())
 
     def get(self, key: K) -> Awaitable[Entry[K, V] | None]:
+        """The entry of `key` in the version that is here, None if there is none.
+
+        JavaScript asks peers for a newer version first: `get_newest`.
+        """
         latest, log = self._latest, self._tree.log
         if latest is None or latest.version != log.length or latest.fork != log.fork:
             latest = self._latest = self.snapshot(is_held=False)
@@ -252,7 +256,8 @@ class Bee(ReadableBee[K, V]):
         """The entry in the newest version that a connected peer has, or in ours.
 
         Head and value are asked for together, also of peers that are connecting: for a bee of which
-        nothing is here, that takes no longer than the head alone.
+        nothing is here, that takes no longer than the head alone. Where nobody is yet, ours it is,
+        at once, unless somebody is looked for: `Core.finding_peers`.
 
         Cancel: the newer version, or blocks of it, may have arrived.
         """

@@ -144,7 +144,10 @@ class Blobs:
         return writer.id
 
     def writer(self) -> BlobWriter:
-        """A blob that comes piece by piece: `async with blobs.writer() as writer: ...`."""
+        """A blob that comes piece by piece: `async with blobs.writer() as writer: ...`.
+
+        Behind the block `writer.id` says where it is.
+        """
         return BlobWriter(self._log, self._block_bytes)
 
     async def get(self, blob: BlobId, start: int = 0, stop: int | None = None) -> bytes:

@@ -26,4 +26,6 @@ async def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     trio.run(main, Path(sys.argv[1]))

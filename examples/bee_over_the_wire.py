@@ -46,8 +46,8 @@ async def main() -> None:
                 snapshot = Bee(copy).snapshot()
                 async for entry in snapshot.range(gte=b"town/1234", limit=3):
                     print(entry.key.decode(), "has", (entry.value or b"").decode())
-            print(f"fetched {copy.info().blocks_held} of {copy.length} blocks,")
-            print(f"waiting for the network {snapshot.reads.round_trips} times")
+            print(f"fetched {copy.info().blocks_held} of {copy.length} blocks")
+            print(f"round trips: {snapshot.reads.round_trips}")
 
 
 if __name__ == "__main__":

@@ -22,4 +22,6 @@ async def main(path: str, start: int, stop: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     trio.run(main, sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

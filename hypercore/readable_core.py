@@ -336,7 +336,10 @@ class ReadableCore(CoreFacts):
         return Snapshot(self._shared, head, self._handle.owner)
 
     def events(self) -> CoreEvents:
-        """What happens to the log from now on, as long as this handle is open; see `events`."""
+        """What happens to the log from now on: `async for event in core.events(): ...`.
+
+        It ends when this handle is closed; see `events`.
+        """
         self._handle.check_open()
         return CoreEvents(self._handle)
 

@@ -44,6 +44,21 @@ def test_file_in_a_core(tmp_path: Path) -> None:
     assert out == "200000 bytes in 4 blocks\n    12345\n    12346\n"
 
 
+@pytest.mark.parametrize("name", ["append_and_read.py", "file_in_a_core.py"])
+def test_without_its_arguments_an_example_says_how_it_is_run(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"`python examples/{name} " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_two_peers() -> None:
     out = run_example("two_peers.py")
     assert "block 7777 is 7777\n" in out

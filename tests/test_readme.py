@@ -1,0 +1,33 @@
+"""What README tells of names is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import bee
+import hypercore
+import swarm
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+HOLDERS = {
+    "core": hypercore.Core,
+    "store": hypercore.Corestore,
+    "bee": bee.Bee,
+    "swarm": swarm.Swarm,
+}
+NAMES = README.partition("| in JavaScript | here |\n")[2].partition("\n\n")[0]
+RIGHT = " ".join(line.split(" | ")[-1] for line in NAMES.splitlines())
+
+
+@pytest.mark.parametrize(("holder", "name"), re.findall(r"(core|store|bee|swarm)\.(\w+)", RIGHT))
+def test_what_javascript_calls_otherwise_is_there(holder: str, name: str) -> None:
+    assert hasattr(HOLDERS[holder], name)
+
+
+def test_the_example_in_readme_is_python() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    lines = "".join(f"    {line}\n" for line in example.splitlines())
+    compile(f"async def main():\n{lines}", "README.md", "exec")
