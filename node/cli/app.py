@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
 from node.cli.output import give_up_stdout, print_error
 from node.errors import ConfigError
@@ -193,6 +193,9 @@ def explain(error: BaseException, given: Sequence[str] = ()) -> tuple[ExitCode, 
         case UnusedCliTokensError():
             extra = " ".join(error.unused_tokens or ())[:100]
             return ExitCode.USAGE, f"{extra!r} is not expected here (try `{_help(given)}`)"
+        case UnknownCommandError() if given and given[0].startswith("-"):
+            text = f"{given[0]} is before the command: options come behind it, as in"
+            return ExitCode.USAGE, f"{text} `beemesh status --data PATH`"
         case CycloptsError():
             return ExitCode.USAGE, f"{error} (try `{_help(given)}`)"
     if (told := tell_failure(error)) is not None:

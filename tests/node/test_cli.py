@@ -316,6 +316,7 @@ def test_compact(beemesh: Beemesh) -> None:
         (ExitCode.USAGE, "`beemesh load --help` lists", ["load", "co_z1", "--timeout=soon"]),
         (ExitCode.USAGE, "try `beemesh policy set --help`", ["policy", "set", "some"]),
         (ExitCode.USAGE, "try `beemesh --help`", ["nonsense"]),
+        (ExitCode.USAGE, "--json is before the command", ["--json", "status"]),
     ],
 )
 def test_errors_are_one_line(
