@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ from node.errors import ConfigError
 from node.foreign_fields import ForeignFields, encode_objects, foreign_fields
 from node.notation import parse_address
 from node.private_file import write_private
+from node.verbs import CoreList, LogVerb
 
 MAX_MIRRORS = 1024
 """Each is a topic to announce and look for."""
@@ -55,6 +56,16 @@ class MirrorSpec(msgspec.Struct, frozen=True):
             return decode_id(key_or_name) == self.key_bytes
         except ValueError:
             return False
+
+
+def told_by_key(
+    verb: LogVerb, mirrors: Iterable[MirrorSpec], own_names: Collection[str]
+) -> LogVerb:
+    """The same verb, with the key of a mirror that it names; a name of our own goes first."""
+    if isinstance(verb, CoreList) or not verb.core or verb.core in own_names:
+        return verb
+    keys = (mirror.key for mirror in mirrors if mirror.name == verb.core)
+    return msgspec.structs.replace(verb, core=next(keys, verb.core))
 
 
 def load_mirrors(path: Path) -> list[MirrorSpec]:

@@ -72,6 +72,10 @@ class Mirrors:
     def __contains__(self, key: object) -> bool:
         return key in self._mirrors
 
+    @property
+    def specs(self) -> list[MirrorSpec]:
+        return [mirror.spec for mirror in self._mirrors.values()]
+
     def kept_ranges(self) -> Mapping[bytes, tuple[int, int | None]]:
         """Blocks [start, stop) that are to stay, by key; None is all that comes."""
         return {key: (mirror.spec.start, mirror.spec.stop) for key, mirror in self._mirrors.items()}

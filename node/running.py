@@ -41,6 +41,7 @@ from node.mesh.messages import PROTOCOL as MESH_PROTOCOL
 from node.mesh.serve import KeptOut, NotSpoken, OtherMesh, serve_member
 from node.mesh.trust import StrangerTerms
 from node.mesh.whereabouts import PROTOCOL as ADDRESS_PROTOCOL
+from node.mirror_file import told_by_key
 from node.mirrors import Mirrors
 from node.notation import parse_address
 from node.open_files import room_for_clients
@@ -462,7 +463,9 @@ class Node:
             case Explain():
                 return explain(self.host, self.mesh, self._data, verb)
             case _:
-                return perform_on_store(self.store, verb, can_fetch=True)
+                mirrors = () if self.mirrors is None else self.mirrors.specs
+                told = told_by_key(verb, mirrors, self.store.names())
+                return perform_on_store(self.store, told, can_fetch=True)
 
 
 def _host_of(connection: Connection) -> str | None:

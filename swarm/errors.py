@@ -42,7 +42,7 @@ class PeerUnreachable(SwarmError):
 
     def __init__(self, address: str, attempts: int, *, is_refused: bool = False) -> None:
         answer = "refused" if is_refused else "did not answer"
-        super().__init__(f"{address} {answer} ({attempts} attempts)")
+        super().__init__(f"{address} {answer} ({attempts} attempt{'s'[: attempts != 1]})")
         self.address = address
         self.attempts = attempts
         self.is_refused = is_refused

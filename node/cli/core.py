@@ -31,7 +31,9 @@ from node.verbs import (
     VerbError,
 )
 
-CoreRef = Annotated[str, Parameter(help="Its name here, or its key (z-base-32 or hex).")]
+CoreRef = Annotated[
+    str, Parameter(help="Its name here, a mirror's name, or its key (z-base-32 or hex).")
+]
 
 
 def ls(*, common: Common = DEFAULT_COMMON) -> int:

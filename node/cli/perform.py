@@ -84,6 +84,7 @@ def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
     from hypercore.corestore import open_corestore
     from node.logs import DATA_CORE, perform_on_store
     from node.mesh.membership_file import load_membership
+    from node.mirror_file import load_mirrors, told_by_key
     from node.storing import make_store_directory, open_data_core
 
     if not config.corestore_path.is_dir() and not verb_creates(verb):
@@ -94,6 +95,7 @@ def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
 
     membership = load_membership(config.mesh_path)
     data_key = None if membership is None else membership.data_key
+    mirrors = load_mirrors(config.mirrors_path)
 
     async def run() -> list[Result]:
         make_store_directory(config)
@@ -102,7 +104,8 @@ def _perform_here(config: Config, verb: LogVerb) -> list[Result]:
             if data_key is not None and DATA_CORE in store.names():
                 # A core that is open already is opened again with the same key.
                 await stack.enter_async_context(open_data_core(store, data_key))
-            return [result async for result in perform_on_store(store, verb, can_fetch=False)]
+            told = told_by_key(verb, mirrors, store.names())
+            return [result async for result in perform_on_store(store, told, can_fetch=False)]
 
     return trio.run(run)
 

@@ -58,6 +58,7 @@ def _perform_here(config: Config, core: str, repair: bool, show: Callable[[Resul
     from hypercore.errors import CopiedStore, CorruptStorage
     from node.auditing import repair_store
     from node.logs import perform_on_store
+    from node.mirror_file import load_mirrors, told_by_key
 
     if not config.corestore_path.is_dir():
         raise VerbError(
@@ -76,7 +77,9 @@ def _perform_here(config: Config, core: str, repair: bool, show: Callable[[Resul
                 raise VerbError(ExitCode.CORRUPT, text) from error
             return
         async with open_corestore(config.corestore_path, read_only=True) as store:
-            await _show_all(perform_on_store(store, CoreVerify(core), can_fetch=False), show)
+            mirrors = load_mirrors(config.mirrors_path)
+            verb = told_by_key(CoreVerify(core), mirrors, store.names())
+            await _show_all(perform_on_store(store, verb, can_fetch=False), show)
 
     trio.run(run)
 

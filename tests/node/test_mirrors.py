@@ -16,13 +16,23 @@ from bee.bee import Bee
 from hypercore.corestore import Corestore, open_corestore
 from hypercore.crypto import KeyPair, encode_id
 from hypercore.replication.messages import PROTOCOL
+from node.cli.app import main
 from node.client import AdminClient
 from node.config import load_config
 from node.daemon import open_node
 from node.errors import ConfigError
-from node.mirror_file import MirrorSpec, load_mirrors, save_mirrors
+from node.mirror_file import MirrorSpec, load_mirrors, save_mirrors, told_by_key
 from node.running import Node
-from node.verbs import AddMirror, ExitCode, ListMirrors, MirrorVerb, RemoveMirror, VerbError
+from node.verbs import (
+    AddMirror,
+    BeeCompact,
+    CoreInfo,
+    ExitCode,
+    ListMirrors,
+    MirrorVerb,
+    RemoveMirror,
+    VerbError,
+)
 from node.web.status import MirrorStatus
 from swarm.io.connection import open_connection
 from swarm.io.mux import open_mux
@@ -281,3 +291,27 @@ async def test_mirrors_on_the_command_line(tmp_path: Path) -> None:
             gone = await node.beemesh("unmirror", "log")
             assert (gone.code, key in gone.out, "3 of 3, 100 %" in gone.out) == (0, True, True)
             assert gone.out.startswith("This core is not kept any more")
+
+
+async def test_a_mirror_is_called_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_corestore(None) as store, sharing(store) as address:
+        core = await store.get(name="log")
+        await core.append([b"1", b"2", b"3"])
+        async with mirroring(tmp_path) as node:
+            await perform(node, AddMirror(core.key.hex(), name="theirs", peers=(address,)))
+            await wait_complete(node, 3)
+            told = [result async for result in node.perform(CoreInfo("theirs"))]
+            assert told[0]["key_hex"] == core.key.hex()
+    capsys.readouterr()  # the node's log
+    get = ["core", "get", "theirs", "2", "--data", str(tmp_path)]
+    assert await trio.to_thread.run_sync(main, get) == ExitCode.OK
+    assert capsys.readouterr().out == "3"
+
+
+def test_a_core_of_ours_is_not_taken_for_a_mirror_of_its_name() -> None:
+    mirrors = [MirrorSpec(KEY.hex(), name="log")]
+    assert told_by_key(CoreInfo("log"), mirrors, ["log"]) == CoreInfo("log")
+    assert told_by_key(CoreInfo("log"), mirrors, []) == CoreInfo(KEY.hex())
+    assert told_by_key(BeeCompact(), [MirrorSpec(KEY.hex())], []) == BeeCompact()
