@@ -7,7 +7,7 @@ import inspect
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
@@ -132,9 +132,25 @@ def _build_bee() -> App:
 
 def _tell_all(app: App, words: Sequence[str]) -> None:
     """Have a command's own help say all of its docstring: lists show the first line only."""
-    command = app.parse_commands(words)[1][-1]
-    if command.default_command is not None and (text := inspect.getdoc(command.default_command)):
-        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+    path, apps, _ = app.parse_commands(words)
+    verb = apps[-1].default_command
+    if verb is not None and (text := inspect.getdoc(verb)):
+        apps[-1].help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+        apps[-1].usage = _usage(path, inspect.signature(verb).parameters.values())
+
+
+def _usage(path: Sequence[str], parameters: Iterable[inspect.Parameter]) -> str | None:
+    """With the names of arguments that may be left out: cyclopts calls them all `[ARGS]`."""
+    names = []
+    for parameter in parameters:
+        name = parameter.name.upper()
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names.append(f"[{name}...]")
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            names.append(name if parameter.default is parameter.empty else f"[{name}]")
+    if not any(name.startswith("[") for name in names):
+        return None
+    return " ".join(("Usage: beemesh", *path, "[OPTIONS]", *names))
 
 
 def _open_missing_streams() -> None:

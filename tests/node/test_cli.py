@@ -202,6 +202,23 @@ def test_a_block_of_no_bytes_is_asked_for_in_so_many_words(
     assert beemesh.json("core", "append", "log", "")[0]["length"] == 1
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        "beemesh ls [OPTIONS] [PREFIX]",
+        "beemesh bee put [OPTIONS] NAME KEY [VALUE]",
+        "beemesh core append [OPTIONS] NAME [BLOCKS...]",
+        "beemesh core get [OPTIONS] CORE INDEX",
+    ],
+)
+def test_the_usage_of_a_verb_names_its_arguments(
+    usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = usage.partition(" [OPTIONS]")[0].split()[1:]
+    assert main([*command, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: {usage}\n\n")
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("core", "ls")], ids=" ".join)
 def test_a_reader_that_has_had_enough_is_no_failure(
     beemesh: Beemesh, tmp_path: Path, arguments: tuple[str, ...]
