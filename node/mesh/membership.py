@@ -274,6 +274,8 @@ class Membership:
 
     def check_admin(self, identity: KeyPair, unix_seconds: float) -> None:
         """Raises: NotAllowed."""
+        if not self.founders:
+            raise NotAllowed("this mesh has no admins: nobody can be shut out of it")
         if not self.ledger(unix_seconds).is_admin(identity.public_key):
             raise NotAllowed("only an admin of the mesh can revoke")
 

@@ -135,6 +135,8 @@ def test_what_an_admin_must_not_ask_for() -> None:
         founder.revoke(ADMIN, ADMIN.public_key, unix_seconds=1)
     with pytest.raises(NotAllowed, match="no admins"):
         Membership.open_mesh("demo").invite(ADMIN, role=Role.READER)
+    with pytest.raises(NotAllowed, match="nobody can be shut out"):
+        Membership.open_mesh("demo").revoke(MEMBER, STRANGER.public_key, unix_seconds=1)
 
 
 def test_grants_that_do_not_count_shut_out() -> None:
