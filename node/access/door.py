@@ -34,6 +34,11 @@ class Door:
     def needs_token(self) -> bool:
         return self._needs_token
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether a token is needed and there is none."""
+        return self._needs_token and not self._tokens
+
     def admit(self, peer: str, path: str, forwarded_for: Sequence[str]) -> Origin | None:
         """A client at `peer` asks for this path; None when it may not come in."""
         name: str | None = ""

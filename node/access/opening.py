@@ -65,6 +65,7 @@ class Access:
                 AccountStatus(*use) for use in self.gate.largest_accounts(SHOWN_ACCOUNTS)
             ),
             tokens=_busiest(statistics.tokens),
+            is_shut=self.door.is_shut,
         )
 
     async def wait_withdrawn(self) -> frozenset[str]:

@@ -145,7 +145,8 @@ class AccessStatus:
 
     None: no such bound. `refused` has a number for each reason, `accounts` those that use most.
     `lists_error` tells why changed files are not in force, empty when they are.
-    `slowed` counts how often a client was left unread for its rate.
+    `slowed` counts how often a client was left unread for its rate. It `is_shut` when a token is
+    needed and there is none.
     """
 
     needs_token: bool
@@ -161,6 +162,7 @@ class AccessStatus:
     accounts_full: int
     accounts: tuple[AccountStatus, ...]
     tokens: tuple[TokenStatus, ...]
+    is_shut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

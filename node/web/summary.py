@@ -164,6 +164,8 @@ def _store_text(status: NodeStatus) -> str:
 def describe_access(access: AccessStatus) -> str:
     """Who may do what, in one line."""
     parts = ["token needed"] if access.needs_token else []
+    if access.is_shut:
+        parts = ["NO CLIENT GETS IN: a token is needed, and there is none"]
     if access.allowed is not None:
         parts.append(f"{access.allowed:,} accounts allowed")
     if access.denied:

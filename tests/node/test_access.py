@@ -22,6 +22,7 @@ from node.daemon import open_node
 from node.web.metrics import build_registry, render_metrics
 from node.web.page import render_status
 from node.web.status import AccountStatus, NodeStatus
+from node.web.summary import status_rows
 from tests.node.node_process import NodeProcess
 from tests.node.test_web_jazz import http
 from tests.support.authors import Author, edits, map_header
@@ -130,6 +131,20 @@ async def test_a_token_that_is_taken_back_ends_its_connections(tmp_path: Path) -
             assert (await upgrade(port, f"/?key={SECRET}")).startswith(b"HTTP/1.1 401 ")
             await say(ci, free(ANN, 1))
             assert len(await hear(ci)) == 1
+
+
+async def test_an_empty_file_of_tokens_lets_nobody_in_and_the_status_says_so(
+    tmp_path: Path,
+) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("# all are gone\n")
+    async with open_node(config(tmp_path / "data", ws_tokens_file=tokens)) as node:
+        refused = await upgrade(port_of(node.addresses.ws), "/")
+        assert refused.startswith(b"HTTP/1.1 401 ")
+        assert "NO CLIENT GETS IN" in dict(status_rows(node.status()))["access"]
+    tokens.write_text(f"ci:{OTHER}\n")
+    async with open_node(config(tmp_path / "data", ws_tokens_file=tokens)) as node:
+        assert dict(status_rows(node.status()))["access"] == "token needed"
 
 
 async def test_a_denied_account_is_refused_and_its_client_stays(tmp_path: Path) -> None:
