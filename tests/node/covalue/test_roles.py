@@ -509,6 +509,29 @@ def test_circles_end(size: int) -> None:
             assert book.role_of(view.co_id, CAT.account_id, 300) is None
 
 
+def test_a_circle_is_judged_alike_when_another_group_has_to_be_judged_anew_meanwhile() -> None:
+    """What was judged before that is not what a group of the circle sees of the next one."""
+    above, beside, late, below = map(founded, ("above", "beside", "late", "below"))
+    add(above, ANN, setting(150, BOB.account_id, "manager"))
+    linked(above, beside)
+    linked(beside, above)
+    add(beside, BOB, setting(250, CAT.account_id, "writer"))
+    add(late, ANN, setting(300, BOB.account_id, "admin"))
+    linked(below, above)
+    linked(below, late)
+    groups = (above, beside, late, below)
+    book = book_with(*groups)
+    questions = [(group.co_id, who.account_id, 400) for group in groups for who in (BOB, CAT)]
+    assert book.role_of(late.co_id, BOB.account_id, 400) is Role.ADMIN
+    demoted = setting(250, BOB.account_id, "reader")
+    book.extend(late.co_id, ANN.session_id("b"), 0, [demoted])
+    assert book.role_of(*questions[-1]) is None
+    whole = book_with(*groups)
+    assert [book.role_of(*each) for each in questions] == [
+        whole.role_of(*each) for each in questions
+    ]
+
+
 # ---- deleting and writing
 
 
