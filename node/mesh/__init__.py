@@ -10,7 +10,8 @@
 | `member_statistics`                               | the same, for people                   |
 | `conduct`, `conduct_watch`, `effort`, `suspects`  | how it behaves, and what it costs us   |
 | `allowances`, `penalties`, `turns`                | what comes of that                     |
-| `finding`, `inquiry`, `answering`, `pushing`      | asking for a value; answering          |
+| `finding`, `inquiry`, `copy_questions`            | asking for a value                     |
+| `answering`, `pushing`                            | answering                              |
 | `telling`, `hearsay`                              | what moved here                        |
 | `own_interest`, `announcements`, `announced`      | what moved elsewhere, as we want it    |
 | `under_way`                                       | what is fetched already; who was slow  |

@@ -12,6 +12,7 @@ from node.covalue.ids import RawCoId
 from node.covalue.known_state import NOTHING, KnownState
 from node.mesh.announcements import held_sessions
 from node.mesh.content_door import ContentDoor, stored_state
+from node.mesh.copy_questions import FIRST_SECONDS, CopyQuestions
 from node.mesh.fetch import Fetcher
 from node.mesh.inquiry import Inquiry
 from node.mesh.member import Member
@@ -24,10 +25,6 @@ from node.mesh.session import ANSWER_SECONDS
 MAX_INQUIRIES = 16
 """Questions that are out at the same time, each of at most 2,000 ids; what is asked meanwhile
 waits and goes out together. So a member has at most 48 queries of ours to answer (of 64)."""
-
-
-COPIES_SECONDS = 1.0
-"""Members are asked for copies that somebody waits for once in this time at most."""
 
 
 class Finder:
@@ -195,15 +192,15 @@ async def count_copies(host: MeshHost, recall: Recall, finder: Finder) -> None:
     not told of, or heard of before we started.
     """
     await recall.wait_settled()
-    waited: frozenset[RawCoId] = frozenset()
+    questions = CopyQuestions()
     while True:
         wanted = await host.wait_copies_wanted()
-        again = [co_id for co_id in wanted if co_id in waited][:MAX_QUERY_IDS]
-        if again:
-            await finder.ask_copies(again)
-        waited = frozenset(wanted)
-        with trio.move_on_after(COPIES_SECONDS):
+        if asked := questions.take(wanted, trio.current_time()):
+            await finder.ask_copies(asked)
+        with trio.move_on_after(FIRST_SECONDS) as pause:
             await finder.changed.park()
+        if not pause.cancelled_caught:
+            questions.begin_anew(trio.current_time())
 
 
 def _distance(member: Member) -> tuple[bool, float]:

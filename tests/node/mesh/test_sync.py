@@ -15,8 +15,8 @@ from node.cojson.messages import Known, Load, decode_line
 from node.covalue.content import Content
 from node.covalue.known_state import KnownState
 from node.mesh.acknowledgements import MAX_TOLD_WHOLE
+from node.mesh.copy_questions import FIRST_SECONDS
 from node.mesh.copy_watch import LOOK_SECONDS, watch_copies
-from node.mesh.finding import COPIES_SECONDS
 from node.mesh.hearsay_messages import Brief
 from node.mesh.member_data import Cause
 from node.mesh.messages import Interest, MessageType, Stored, Update
@@ -365,9 +365,29 @@ async def test_an_edit_of_a_value_that_very_many_wrote_to_is_acknowledged_alone_
         for _ in range(3):
             started = trio.current_time()
             await acknowledged(node, value, value.edit("[]"))
-            assert trio.current_time() - started < COPIES_SECONDS / 2
+            assert trio.current_time() - started < FIRST_SECONDS / 2
         told = [held for reply in replies for _, held in reply.values]
         assert told == [{value.session_id: count} for count in (2, 3, 4)]
+
+
+async def test_members_are_not_asked_each_second_for_copies_that_do_not_come(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Found in review: of a large value each question and answer had megabytes."""
+    value = Author(1).value("nobody else's")
+    async with (
+        open_mesh_node(1, options=TWO_COPIES) as node,
+        open_mesh_node(2) as idler,
+        connected(node, idler),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(acknowledged, node, value, value.edit("[]", with_header=True))
+        await trio.sleep(10)
+        member = node.mesh.members[idler.identity.public_key]
+        before = member.statistics().queries_asked
+        await trio.sleep(120)
+        assert 1 <= member.statistics().queries_asked - before <= 5
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_waiting_client_shows_in_the_state() -> None:
