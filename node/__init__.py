@@ -22,6 +22,7 @@
 | `backup`, `examination` | a copy to start a node from; what the network lets a node do |
 | `config`, `settings`, `notation` | what a node was told, and how it is written |
 | `identity`, `private_file` | the key file, and how such files are written |
+| `busy_store` | who has the store open, where no node answers |
 | `collector`, `open_files` | the process: its garbage, how much it may have open |
 | `service_manager` | what systemd is told of it |
 | `errors`, `failures` | what can go wrong, and how it is told |

@@ -12,6 +12,7 @@ import trio
 
 from hypercore.crypto import KeyPair
 from node.access.gate import Gate
+from node.busy_store import busy_text
 from node.config import Config
 from node.errors import reason_of
 from node.governing import Presence
@@ -216,6 +217,9 @@ class DirectorySeat:
 
     async def take(self, records: Sequence[Record]) -> None:
         """As the protocol says."""
+        # A node that has read its files already would not heed this, and write over it.
+        if busy := await trio.to_thread.run_sync(busy_text, self._config):
+            raise VerbError(ExitCode.NO_NODE, busy)
         membership, path = self.membership.taking(records, time.time()), self._config.mesh_path
         try:
             await trio.to_thread.run_sync(save_membership, path, membership)

@@ -191,6 +191,7 @@ def _perform(common: Common, verb: MeshVerb) -> Iterator[Result]:
 
     from node.governing import perform_on_mesh
     from node.keeping import DirectorySeat
+    from node.private_file import alone_in
 
     of_a_node = config.key_path, config.mesh_path, config.corestore_path
     if not any(path.exists() for path in of_a_node):
@@ -198,13 +199,14 @@ def _perform(common: Common, verb: MeshVerb) -> Iterator[Result]:
             ExitCode.NOT_FOUND,
             f"{config.data} holds no data: start with `beemesh up{at(config.data)}`",
         )
-    seat = DirectorySeat(config)
+    with alone_in(config.data):
+        seat = DirectorySeat(config)
 
-    async def run() -> list[Result]:
-        async with aclosing(perform_on_mesh(seat, verb)) as results:
-            return [result async for result in results]
+        async def run() -> list[Result]:
+            async with aclosing(perform_on_mesh(seat, verb)) as results:
+                return [result async for result in results]
 
-    results = trio.run(run)
+        results = trio.run(run)
     yield from results
     if isinstance(verb, MeshInvite) and not common.json:
         addresses = results[0]["addresses"]

@@ -26,21 +26,12 @@ def need_node(common: Common) -> AdminClient:
 
 
 def _why_no_node(config: Config) -> str:
-    """What has the store open may be a node that answers soon: a start can take half a minute.
+    if config.corestore_path.is_dir():
+        from node.busy_store import busy_text  # of use to few
 
-    Or it is another command, such as `core verify`: then no node is running.
-    """
-    data, store = config.data, config.corestore_path
-    if store.is_dir():
-        from hypercore.storage.lock_holder import locking_process, process_facts  # of use to few
-
-        if (process := locking_process(store / "db" / "LOCK")) is not None:
-            return (
-                f"process {process} has {data} open and takes no questions"
-                f"{process_facts(process)}: it is another command, or a node that is starting or "
-                f"stopping, or has no room for admin.json; try again, or see its log"
-            )
-    return f"no node is running on {data}: start one with `beemesh up{at(data)}`"
+        if busy := busy_text(config):
+            return busy
+    return f"no node is running on {config.data}: start one with `beemesh up{at(config.data)}`"
 
 
 def ask_node(common: Common, verb: Verb) -> Iterator[Result]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import sys
 from collections.abc import Mapping
@@ -104,6 +105,22 @@ def test_without_a_node(beemesh: Beemesh, tmp_path: Path) -> None:
         ("writer", True),
         ("", False),
     ]
+
+
+def test_nothing_is_signed_beside_a_node_that_is_starting(beemesh: Beemesh, tmp_path: Path) -> None:
+    """It had read its files already: who was shut out stayed in, and the file was written over."""
+    founded(data := tmp_path / "data")
+    before = (data / "mesh.toml").read_text()
+    (data / "corestore" / "db").mkdir(parents=True)
+    with (data / "corestore" / "db" / "LOCK").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # as the database has it while it is open
+        for command in (("revoke", GONE), ("invite", "--for", GONE)):
+            code, _, error = beemesh(*command)
+            assert (code, "takes no questions" in error) == (ExitCode.NO_NODE, True)
+        for name in ("members", "invite"):
+            assert beemesh(name)[0] == ExitCode.OK, "this changes nothing"
+    assert (data / "mesh.toml").read_text() == before
+    assert beemesh("revoke", GONE)[0] == ExitCode.OK
 
 
 def came_with(data: Path, ticket: str, *ids: str) -> None:
