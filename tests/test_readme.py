@@ -22,7 +22,7 @@ NAMES = README.partition("| in JavaScript | here |\n")[2].partition("\n\n")[0]
 RIGHT = " ".join(line.split(" | ")[-1] for line in NAMES.splitlines())
 
 
-@pytest.mark.parametrize(("holder", "name"), re.findall(r"(core|store|bee|swarm)\.(\w+)", RIGHT))
+@pytest.mark.parametrize(("holder", "name"), re.findall(r"\b(core|store|bee|swarm)\.(\w+)", RIGHT))
 def test_what_javascript_calls_otherwise_is_there(holder: str, name: str) -> None:
     assert hasattr(HOLDERS[holder], name)
 
