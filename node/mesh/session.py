@@ -449,8 +449,9 @@ class MeshSession:
         self, message: Update | Evidence | Stored | RunMessage | TrustMessage | HearsayMessage
     ) -> list[Output]:
         """Pass a message on as it is; after a farewell, its last one, the other side hangs up."""
-        is_last = isinstance(message, Farewell)
-        return [message, *self.close("it said farewell")] if is_last else [message]
+        if isinstance(message, Farewell):
+            return [message, *self.close(f"it said farewell: {message.reason}")]
+        return [message]
 
     def _receive_listed(self, listed: Listed) -> list[Output]:
         if not self._listed < listed.interests <= self._told_interest.messages:

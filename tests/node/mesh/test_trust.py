@@ -62,6 +62,7 @@ async def test_a_revocation_ends_connections_everywhere_and_says_why() -> None:
             assert set(admin.mesh.members) == {ANN.public_key}
         for node in (admin, ann):
             assert "an admin shut it out: lost laptop" in node.goodbyes
+        assert "it said farewell: an admin shut it out: lost laptop" in bob.goodbyes
         assert bob.mesh.trust.verdict.role is None
         assert bob.mesh.trust.trouble == "an admin shut it out: lost laptop"
 
