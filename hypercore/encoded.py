@@ -91,7 +91,10 @@ class EncodedCore(Generic[T]):
         return self._log.length
 
     async def append(self, value: T) -> int:
-        """Put one value at the end; returns its index. Raises and Cancel: as `Core.append`."""
+        """Put one value at the end, be it a list; returns its index.
+
+        Raises and Cancel: as `Core.append`.
+        """
         return await self.append_many((value,))
 
     async def append_many(self, values: Iterable[T]) -> int:
