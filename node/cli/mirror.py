@@ -74,15 +74,14 @@ def unmirror(
 
 def mirrors(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
     """Show what is mirrored, and how far each mirror is."""
-    client = need_node(common)
 
     def print_lines() -> None:
-        for result in client.perform(ListMirrors()):
+        for result in need_node(common).perform(ListMirrors()):
             print_json(result)
 
     if common.json:
         return repeat(watch, print_lines)
-    return show(watch, lambda: _view(client))
+    return show(watch, lambda: _view(need_node(common)))
 
 
 def _perform(common: Common, verb: MirrorVerb, sentence: str = "") -> int:

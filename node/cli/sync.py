@@ -60,10 +60,9 @@ class Overview(msgspec.Struct, frozen=True):
 
 def status(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
     """Show how far this node and the members of its mesh are in step."""
-    client = need_node(common)
 
     def ask() -> Result:
-        return next(client.perform(ShowSync()))
+        return next(need_node(common).perform(ShowSync()))
 
     if common.json:
         return repeat(watch, lambda: print_json(ask()))

@@ -15,7 +15,8 @@ from node.cli.options import DEFAULT_COMMON, Common
 from node.cli.output import facts, fitting, print_json, print_renderable, table
 from node.cli.perform import need_node
 from node.client import AdminClient
-from node.verbs import ExitCode
+from node.verbs import ExitCode, VerbError
+from node.visible_text import visible
 from node.web.status import NodeStatus, PeerStatus
 from node.web.summary import status_rows
 from node.web.tables import core_headings, core_row, peer_headings, peer_row
@@ -33,23 +34,21 @@ Watch = Annotated[
 
 def status(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
     """Show what the node is and does."""
-    client = need_node(common)
     if common.json:
-        return repeat(watch, lambda: print_json(client.status()))
-    return show(watch, lambda: _status_view(client))
+        return repeat(watch, lambda: print_json(need_node(common).status()))
+    return show(watch, lambda: _status_view(need_node(common)))
 
 
 def peers(*, watch: Watch = False, common: Common = DEFAULT_COMMON) -> int:
     """Show the connected nodes."""
-    client = need_node(common)
 
     def print_lines() -> None:
-        for peer in client.peers():
+        for peer in need_node(common).peers():
             print_json(peer)
 
     if common.json:
         return repeat(watch, print_lines)
-    return show(watch, lambda: _peers_view(client))
+    return show(watch, lambda: _peers_view(need_node(common)))
 
 
 def _status_view(client: AdminClient) -> RenderableType:
@@ -76,7 +75,10 @@ def repeat(watch: bool, show: Callable[[], None]) -> int:
 
 
 def show(watch: bool, view: Callable[[], RenderableType]) -> int:
-    """As `repeat`, on the whole terminal while watching; elsewhere one view after another."""
+    """As `repeat`, on the whole terminal while watching; elsewhere one view after another.
+
+    Whoever watches a terminal sees a node stop and come back; elsewhere it ends with the node.
+    """
     if not watch:
         print_renderable(view())
         return ExitCode.OK
@@ -85,4 +87,16 @@ def show(watch: bool, view: Callable[[], RenderableType]) -> int:
     from rich.live import Live
 
     with Live(fitting(view()), auto_refresh=False, screen=True) as live:
-        return repeat(watch, lambda: live.update(fitting(view()), refresh=True))
+        return repeat(watch, lambda: live.update(fitting(_view_or_reason(view)), refresh=True))
+
+
+def _view_or_reason(view: Callable[[], RenderableType]) -> RenderableType:
+    """What is wrong, where no node answers."""
+    from rich.text import Text
+
+    try:
+        return view()
+    except VerbError as error:
+        if error.code not in (ExitCode.NO_NODE, ExitCode.TIMEOUT):
+            raise
+        return Text(visible(error.text))

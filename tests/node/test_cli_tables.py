@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import sys
 
 import pytest
 from rich.console import Console, RenderableType
@@ -9,6 +11,7 @@ from rich.screen import Screen
 
 from node.cli.output import facts, fitting, print_error, print_facts, print_json, table
 from node.cli.watch import show as show_watched
+from node.verbs import ExitCode, VerbError
 
 KEY = "xzwdhhqyydftr3odriy4bp3j56ff69fyj1757ipygqcatpth6u4y"
 HEADINGS = ("key", "name", "id", "address", "since", "seen", "now")
@@ -86,6 +89,35 @@ def test_what_is_watched_through_a_pipe_is_printed_each_time(
         ["peers", "1"],
         ["peers", "2"],
     ]
+
+
+def test_who_watches_a_terminal_sees_the_node_stop_and_come_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.cli.watch.REFRESH_SECONDS", 0)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    stopped = VerbError(ExitCode.NO_NODE, "no node is running on /data")
+    views = iter([facts([("peers", "1")]), stopped, facts([("peers", "2")]), KeyboardInterrupt()])
+
+    def view() -> RenderableType:
+        found = next(views)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    assert show_watched(True, view) == 0
+    out = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", capsys.readouterr().out)
+    assert out.index("no node is running on /data") < out.index("peers  2")
+
+
+def test_a_watch_of_a_node_that_never_ran_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    def view() -> RenderableType:
+        raise VerbError(ExitCode.NO_NODE, "no node is running on /data")
+
+    with pytest.raises(VerbError):
+        show_watched(True, view)
 
 
 ODD = "eve\x1b[31m\x1b]0;title\x07\x9b2J\u202e\nnode"
