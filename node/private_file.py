@@ -5,18 +5,19 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_SUFFIX_BYTES = 6
+_SUFFIX = re.compile(r"\.[0-9a-f]{6,}")
 
 
 def write_private(path: Path, content: bytes) -> None:
     """Replace a file with one that only its owner can read, all or nothing. Blocks until synced."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(_SUFFIX_BYTES)}")
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "wb") as file:
@@ -37,9 +38,9 @@ def write_private(path: Path, content: bytes) -> None:
 
 def remove_scratch(path: Path) -> None:
     """Remove what crashes have left of writing the file: keys may be in it. Blocks on the disk."""
-    suffix = "[0-9a-f]" * 2 * _SUFFIX_BYTES  # what editors leave, or people, is not ours
-    for scratch in path.parent.glob(f".{glob.escape(path.name)}.{suffix}"):
-        scratch.unlink(missing_ok=True)
+    for scratch in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if _SUFFIX.fullmatch(scratch.suffix):  # what editors leave, or people, is not ours
+            scratch.unlink(missing_ok=True)
 
 
 @contextmanager
