@@ -201,7 +201,7 @@ async def test_what_is_kept_is_written_though_the_node_is_cancelled(tmp_path: Pa
 async def test_what_cannot_be_read_is_not_remembered(tmp_path: Path, text: str) -> None:
     path = tmp_path / "cut_streams.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
-    left = tmp_path / ".cut_streams.json.0123"
+    left = tmp_path / ".cut_streams.json.0123456789ab"
     left.touch()
     streams = CutStreams()
     async with keep_cut_streams(path, streams):
