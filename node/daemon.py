@@ -35,7 +35,12 @@ from node.cojson.room import Room, run_with_room
 from node.config import Config
 from node.disk_guard import DiskLimits, open_disk_guard
 from node.errors import ConfigError
-from node.identity import load_member_identity, load_or_create_identity, read_passphrase
+from node.identity import (
+    is_encrypted,
+    load_member_identity,
+    load_or_create_identity,
+    read_passphrase,
+)
 from node.joining import Joining, choose_membership, parse_joins
 from node.keeping import open_keeper
 from node.listening import bound_port, dialable, open_endpoint, open_tcp
@@ -240,6 +245,9 @@ def _decide_identity(
     if not is_known and not config.key_path.exists():
         config.first_start_path.touch(mode=0o600)
     identity = open_identity(config.key_path, passphrase)
+    if passphrase is not None and not is_encrypted(config.key_path):
+        advice = "stop the node, `openssl pkcs8 -topk8 -in node.key -out new.key`, and replace it"
+        _log.warning("the passphrase is of no use: node.key is not encrypted", advice=advice)
     if not config.has_mesh:
         return _Prepared(identity, None, joining, admin_token, book)
     membership = choose_membership(

@@ -29,6 +29,7 @@ from node.errors import ConfigError
 from node.private_file import write_private
 
 PASSPHRASE_VARIABLE = "BEEMESH_KEY_PASSPHRASE"
+_ENCRYPTED = b"BEGIN ENCRYPTED PRIVATE KEY"
 _MAX_FILE_BYTES = 16 * 1024  # a key file has 119 bytes, an encrypted one 300
 
 
@@ -59,6 +60,11 @@ def load_or_create_identity(path: Path, passphrase: bytes | None = None) -> KeyP
         return _load(path, passphrase)
     except FileNotFoundError:
         return _create(path, passphrase)
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether it takes a passphrase to read the key in this file. Blocks on the disk."""
+    return _ENCRYPTED in path.read_bytes()
 
 
 def load_member_identity(path: Path, passphrase: bytes | None = None) -> KeyPair:
@@ -96,10 +102,10 @@ def _load(path: Path, passphrase: bytes | None) -> KeyPair:
             f"{path} can be read by others (mode {mode:03o}): it is this node's identity; "
             f"run `chmod 600 {path}`, and make a new one if it has leaked"
         )
-    if passphrase is None and b"BEGIN ENCRYPTED PRIVATE KEY" in content:
+    if passphrase is None and _ENCRYPTED in content:
         raise ConfigError(f"{path} is encrypted: set {PASSPHRASE_VARIABLE} (or ..._FILE)")
     try:
-        encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in content
+        encrypted = _ENCRYPTED in content
         key = load_pem_private_key(content, passphrase if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         reason = "the passphrase is wrong or the file damaged" if passphrase else "not a PEM key"

@@ -124,6 +124,22 @@ async def test_a_key_that_is_gone_is_missed(tmp_path: Path) -> None:
         assert node.id == key
 
 
+@pytest.mark.parametrize("at_first", [True, False])
+async def test_a_passphrase_that_locks_nothing_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_first: bool
+) -> None:
+    settings = config(tmp_path)
+    if not at_first:
+        async with open_node(settings):
+            pass
+    monkeypatch.setenv("BEEMESH_KEY_PASSPHRASE", "secret")
+    with capture_logs() as logs:
+        async with open_node(settings):
+            pass
+    told = [entry for entry in logs if "is not encrypted" in entry["event"]]
+    assert len(told) == (not at_first)
+
+
 @pytest.mark.parametrize("is_encrypted", [False, True])
 async def test_no_other_node_begins_in_a_store_whose_keys_are_gone(
     tmp_path: Path, is_encrypted: bool
