@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import bee
 import hypercore
 import swarm
+from node.cli.app import main
+from node.config import Config
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 HOLDERS = {
@@ -31,3 +34,10 @@ def test_the_example_in_readme_is_python() -> None:
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     lines = "".join(f"    {line}\n" for line in example.splitlines())
     compile(f"async def main():\n{lines}", "README.md", "exec")
+
+
+def test_each_setting_is_in_the_help_or_in_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--help"]) == 0
+    told = README + capsys.readouterr().out
+    for field in msgspec.structs.fields(Config):
+        assert f"`{field.name}`" in told or f"--{field.name.replace('_', '-')}" in told
