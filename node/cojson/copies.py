@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from node.cojson.deletion import only_deletions
 from node.cojson.messages import Known, Load, Message
@@ -46,6 +47,8 @@ class CopyLedger:
         self._held: dict[RawCoId, dict[bytes, dict[CoSessionId, int]]] = {}
         self._values: dict[bytes, dict[RawCoId, None]] = {}
         """Those noted of each member, in the order in which it first spoke of them."""
+        self._lacking: dict[RawCoId, CoSessionId] = {}
+        """A session of each value of which too few members held enough."""
 
     def watch(self, co_id: RawCoId) -> None:
         """Remember from now on what members say of it; ends with as many `unwatch`."""
@@ -55,6 +58,7 @@ class CopyLedger:
         self._watched[co_id] -= 1
         if not self._watched[co_id]:
             del self._watched[co_id]
+            self._lacking.pop(co_id, None)
             for member_id in list(self._held.get(co_id, ())):
                 self._forget(member_id, co_id)
 
@@ -125,6 +129,24 @@ class CopyLedger:
             if counts[members - 1]:
                 sessions[session_id] = counts[members - 1]
         return KnownState(True, sessions)
+
+    def are_held(self, co_id: RawCoId, members: int, wanted: KnownState) -> bool:
+        """Whether `held_by` covers that.
+
+        What was lacking last is looked at first: a value may have 20,000 sessions, and members
+        say of one after the other that they hold it.
+        """
+        held = list(self._held.get(co_id, {}).values())
+        if len(held) < members:
+            return KnownState(False).covers(wanted)
+        last = self._lacking.get(co_id)
+        first = () if last is None or last not in wanted.sessions else (last,)
+        for session_id in chain(first, wanted.sessions):
+            count = wanted.sessions[session_id]
+            if sum([counts.get(session_id, 0) >= count for counts in held]) < members:
+                self._lacking[co_id] = session_id
+                return False
+        return True
 
     def is_ahead(self, co_id: RawCoId, state: KnownState) -> bool:
         """Whether a member holds more of it than this."""
@@ -204,10 +226,10 @@ class CopyGate:
                 pass
             case _:
                 return message
-        confirmed = self.ledger.held_by(co_id, self.min_copies - 1)
-        if confirmed.covers(needed_copies(known, durable)):
+        if self._is_copied(co_id, known, durable):
             self._release(peer_id, co_id)
             return message
+        confirmed = self.ledger.held_by(co_id, self.min_copies - 1)
         sessions = {
             key: min(count, confirmed.sessions[key])
             for key, count in known.sessions.items()
@@ -225,13 +247,16 @@ class CopyGate:
         waiting = self._held_back.get(co_id)
         if not waiting:
             return []
-        confirmed = self.ledger.held_by(co_id, self.min_copies - 1)
         due: list[tuple[str, Known]] = []
         for peer_id, known in list(waiting.items()):
-            if confirmed.covers(needed_copies(known, durable)):
+            if self._is_copied(co_id, known, durable):
                 self._release(peer_id, co_id)
                 due.append((peer_id, Known(co_id, known)))
         return due
+
+    def _is_copied(self, co_id: RawCoId, known: KnownState, durable: KnownState | None) -> bool:
+        wanted = needed_copies(known, durable)
+        return self.ledger.are_held(co_id, self.min_copies - 1, wanted)
 
     def forget(self, peer_id: str) -> None:
         """The client has gone."""

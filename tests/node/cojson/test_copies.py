@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.cojson.copies import CopyGate, CopyLedger
 from node.cojson.host import SyncHost
@@ -107,6 +109,53 @@ def test_who_has_as_much_as_all_others_displaces_nobody() -> None:
 
 def sessions(numbers: range) -> dict[CoSessionId, int]:
     return {session_id(number): 1 for number in numbers}
+
+
+class Looks(dict[CoSessionId, int]):
+    """Counts how often it is looked at."""
+
+    count = 0
+
+    def __getitem__(self, session_id: CoSessionId) -> int:
+        self.count += 1
+        return super().__getitem__(session_id)
+
+
+def test_each_word_about_a_value_of_very_many_sessions_costs_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found in review: all sessions were gone through, for tens of milliseconds each time."""
+    sessions = [session_id(number) for number in range(500)]
+    known = KnownState(True, Looks(dict.fromkeys(sessions, 2)))
+    gate = CopyGate(2)
+    gate.screen("c", Known(A, known), None, NOTHING)
+    gate.ledger.note(b"1", A, dict.fromkeys(sessions[:-1], 2))
+    monkeypatch.delattr(CopyLedger, "held_by")
+    for each in sessions:
+        gate.ledger.note(b"1", A, {each: 1})
+        assert gate.due(A, None) == []
+    assert isinstance(known.sessions, Looks)
+    assert known.sessions.count <= 3 * len(sessions)
+    gate.ledger.note(b"1", A, {sessions[-1]: 2})
+    assert gate.due(A, None) == [("c", Known(A, known))]
+
+
+few = st.dictionaries(st.integers(0, 3).map(session_id), st.integers(0, 3))
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"1", b"2", b"3"]), few)), st.lists(few, max_size=4))
+def test_what_enough_members_hold_is_one_thing_however_one_asks(
+    words: list[tuple[bytes, dict[CoSessionId, int]]], questions: list[dict[CoSessionId, int]]
+) -> None:
+    ledger = CopyLedger()
+    ledger.watch(A)
+    for member, said in words:
+        ledger.note(member, A, said)
+        for sessions in questions:
+            for members in (1, 2, 3):
+                wanted = KnownState(True, sessions)
+                held = ledger.held_by(A, members)
+                assert ledger.are_held(A, members, wanted) == held.covers(wanted)
 
 
 def test_one_member_counts_once_however_often_it_speaks() -> None:
