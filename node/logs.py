@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import assert_never
 
+import msgspec
 import trio
 
 from bee.bee import Bee
@@ -54,6 +55,9 @@ from node.verbs import (
 DATA_CORE = "beemesh/data"
 """Holds coValues: only the sync engine may write to it."""
 
+MIN_KEY_CHARACTERS = 8
+"""With so many, the beginning of a key stands for the whole one."""
+
 MAX_CLAIMS_NAMED = 8
 
 _LOCAL_SECONDS = 1.0  # for a step that no other node can help with: what is missing stays missing
@@ -67,6 +71,7 @@ async def perform_on_store(
     Raises: VerbError; HypercoreError for a damaged store.
     Cancel: a write was done whole or not at all.
     """
+    verb = await _in_full(store, verb)
     try:
         match verb:
             case CoreList():
@@ -91,6 +96,27 @@ async def perform_on_store(
         raise VerbError(ExitCode.FAILED, text) from error
     except (BeeError, BlockNotAvailable, RemoteProtocolError, CoreFrozen) as error:
         raise VerbError(ExitCode.FAILED, str(error)) from error
+
+
+async def _in_full(store: Corestore, verb: LogVerb) -> LogVerb:
+    """The same verb with the key of the core that is here whose key begins as it says.
+
+    Verbs that may make a core take that for a name. Raises: VerbError if several begin so.
+    """
+    if isinstance(verb, CoreList | CoreAppend | BeePut) or verb.core in store.names():
+        return verb
+    if len(verb.core) < MIN_KEY_CHARACTERS or _read_key(verb.core) is not None:
+        return verb
+    begun = verb.core.lower()
+    keys = [
+        encode_id(core.key)
+        async for core in store.cores(is_here=True)
+        if begun in (core.key.hex()[: len(begun)], encode_id(core.key)[: len(begun)])
+    ]
+    if len(keys) > 1:
+        some = ", ".join(keys[:MAX_CLAIMS_NAMED])
+        raise VerbError(ExitCode.USAGE, f"{len(keys)} keys begin with {verb.core}: {some}")
+    return msgspec.structs.replace(verb, core=keys[0]) if keys else verb
 
 
 async def _write(store: Corestore, verb: CoreAppend | BeePut) -> Result:

@@ -32,7 +32,10 @@ from node.verbs import (
 )
 
 CoreRef = Annotated[
-    str, Parameter(help="Its name here, a mirror's name, or its key (z-base-32 or hex).")
+    str,
+    Parameter(
+        help="Its name here, a mirror's name, or its key (z-base-32 or hex), or how that begins."
+    ),
 ]
 
 

@@ -95,6 +95,8 @@ async def test_nor_by_its_key(is_open: bool) -> None:
             CoreTruncate(key, 0),
             CoreClear(key, 0, 1),
             CorePurge(f"pear://{encode_id(data.key)}"),
+            CoreTruncate(key[:12], 0),
+            CorePurge(encode_id(data.key)[:12]),
         ):
             with pytest.raises(VerbError, match="holds the coValues"):
                 _ = [result async for result in perform_on_store(store, verb, can_fetch=False)]
