@@ -7,7 +7,8 @@ long the chain: groups that wait for a parent wait on a list.
 What was judged is kept for the next answer, with what it was judged by, and continued when changes
 arrive; changes of a parent count if they alter the role of somebody whose role in it was asked for,
 at a time at which it was. Groups in a circle are judged anew each time, since one of them seen
-from another is not the same as seen for itself.
+from another is not the same as seen for itself: that one is not judged yet when the other one asks,
+and what rests on a group that is not kept is not kept either.
 
 It is done in slices, between which others may run and views may grow: `holds` tells whether that
 came to nothing.
@@ -95,9 +96,7 @@ class Judgment:
         self._work = 0
         self._stops: dict[RawCoId, int] = {}
         """How many events of the groups reached are judged."""
-        self._built: list[RawCoId] = []
         self._waiting: dict[RawCoId, Iterator[RawCoId | None]] = {}
-        self._is_circular = False
         self._is_done = False
         self._turns: dict[str, list[int]] = {}
         """Of members that were asked about: when their role may change."""
@@ -191,18 +190,15 @@ class Judgment:
         self.memberships.clear()
         self.missing.clear()
         self.reached.clear()
-        self._built.clear()
         self._waiting.clear()
         self._events = self._bytes = 0
         self._stops.clear()
-        self._is_circular = False
         fits = self._reach(self._group_id)
         while fits and self._waiting:
             current, steps = next(reversed(self._waiting.items()))
             try:
                 step = next(steps, _OVER)
             except _NoLongerHoldsError:
-                self._forget_circular()
                 return False
             if step is None:
                 yield
@@ -210,7 +206,6 @@ class Judgment:
                 del self._waiting[current]
             else:
                 fits = self._reach(step)
-        self._forget_circular()
         if not fits:
             self.memberships.clear()
             self.missing.clear()
@@ -218,9 +213,6 @@ class Judgment:
 
     def _reach(self, group_id: RawCoId) -> bool:
         """Begin with a group unless it was begun. False when that is too much."""
-        if group_id in self._waiting:
-            self._is_circular = True
-            return True
         if group_id in self.reached or group_id in self.missing:
             return True
         view = self._find_view(group_id)
@@ -257,7 +249,6 @@ class Judgment:
             events = self._new_events(view, known, stop)
             # Half judged it would be worth nothing, should the judgment end before it does.
             self._cache.pop(view.co_id, None)
-            self._built.append(view.co_id)
             done = 0
             while done < len(events):
                 some = events[done : done + max(1, SLICE_WORK // len(self.reached))]
@@ -304,11 +295,6 @@ class Judgment:
         """Start over: parents reached so far may not belong to this group any more."""
         self._cache.pop(view.co_id, None)
         raise _NoLongerHoldsError
-
-    def _forget_circular(self) -> None:
-        if self._is_circular:
-            for co_id in self._built:
-                self._cache.pop(co_id, None)
 
     def _used(self, parent: RawCoId) -> _Used | None:
         now = self._cache.get(parent)
