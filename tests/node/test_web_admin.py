@@ -436,13 +436,13 @@ def test_no_node_is_found_where_none_runs(tmp_path: Path) -> None:
         "[" * 100_000,
         '{"url": "http://127.0.0.1:9", "token": "t", "pid": 1e400}',
         '{"url": "http://127.0.0.1:9", "token": "t", "pid": 10000000000000000000000}',
-        f'{{"url": "http://[", "token": "t", "pid": {os.getpid()}}}',
-        f'{{"url": "http://127.0.0.1:99999", "token": "t", "pid": {os.getpid()}}}',
-        f'{{"url": "http://a..b:9", "token": "t", "pid": {os.getpid()}}}',
+        '{"url": "http://[", "token": "t", "pid": OURS}',
+        '{"url": "http://127.0.0.1:99999", "token": "t", "pid": OURS}',
+        '{"url": "http://a..b:9", "token": "t", "pid": OURS}',
     ],
 )
 def test_a_file_that_no_node_wrote_is_explained(tmp_path: Path, text: str) -> None:
-    (tmp_path / "admin.json").write_text(text)
+    (tmp_path / "admin.json").write_text(text.replace("OURS", str(os.getpid())))
     with pytest.raises(VerbError, match="restart the node"):
         AdminClient.find(tmp_path)
 
