@@ -39,6 +39,7 @@ from hypercore.recovering import SETTLE_SECONDS, UnprovenClaim, recover_log, unp
 from hypercore.repair import repair_log
 from hypercore.replication.announcements import runs_of
 from hypercore.replication.channel import Multiplexer
+from hypercore.replication.effort import Effort
 from hypercore.value_encoding import T, ValueEncoding
 from hypercore.verifier import PartialSignature, Verifier
 from hypercore.waiting import WriterLock
@@ -476,14 +477,15 @@ class Core(ReadableCore):
         self._handle.check_open()
         self._shared.cipher = encryption
 
-    async def serve(self, mux: Multiplexer) -> None:
+    async def serve(self, mux: Multiplexer, effort: Effort | None = None) -> None:
         """Replicate this core over one connection until the channel or the core is closed.
 
+        `effort` is what all cores of the connection have cost, if it is used for others, too.
         Raises: StorageError when the core cannot be read or written any more. Cancel: closes the
         channel.
         """
         if not self.is_closed:
-            await self._shared.serve(mux)
+            await self._shared.serve(mux, effort)
 
     async def close(self) -> None:
         """Give the handle back; the last one closes the log. Cancel: never waits.

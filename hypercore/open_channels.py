@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from hypercore.replication.channel import Multiplexer
+from hypercore.replication.effort import Effort
 from hypercore.replication.session import CoreReplication
 
 
@@ -15,12 +16,14 @@ class OpenChannels:
         self._serving: set[trio.CancelScope] = set()
         self._ended = trio.lowlevel.ParkingLot()
 
-    async def serve(self, replication: CoreReplication, mux: Multiplexer) -> None:
+    async def serve(
+        self, replication: CoreReplication, mux: Multiplexer, effort: Effort | None
+    ) -> None:
         """As `CoreReplication.serve`; also returns when the channels are ended from here."""
         with trio.CancelScope() as scope:
             self._serving.add(scope)
             try:
-                await replication.serve(mux)
+                await replication.serve(mux, effort)
             finally:
                 self._serving.discard(scope)
                 self._ended.unpark_all()

@@ -40,6 +40,7 @@ from hypercore.open_channels import OpenChannels
 from hypercore.proposal import Proposal
 from hypercore.pruning import needed_nodes, prunable
 from hypercore.replication.channel import Multiplexer
+from hypercore.replication.effort import Effort
 from hypercore.replication.session import CoreReplication
 from hypercore.storage.catalog import Catalog
 from hypercore.storage.layout import CoreRecord
@@ -477,10 +478,10 @@ class OpenLog:
         self._channels.end()
         await self._channels.wait_ended()
 
-    async def serve(self, mux: Multiplexer) -> None:
+    async def serve(self, mux: Multiplexer, effort: Effort | None) -> None:
         """As `Core.serve`."""
         if self.is_closed:
             return
         # Take in what happened while there was nobody to tell.
         self.replication.log_changed()
-        await self._channels.serve(self.replication, mux)
+        await self._channels.serve(self.replication, mux, effort)

@@ -10,6 +10,7 @@ import trio
 from hypercore.core import Core
 from hypercore.errors import StorageError
 from hypercore.replication.channel import Multiplexer, RemoteOpen
+from hypercore.replication.effort import CONNECTION_SECONDS, CONNECTION_SHARE, Effort
 
 Allow = Callable[[Core], bool]
 
@@ -59,6 +60,7 @@ class StoreConnection:
         self._is_allowed = is_allowed
         self._is_offered = is_offered
         self._nursery = nursery
+        self._effort = Effort(trio.current_time(), CONNECTION_SHARE, CONNECTION_SECONDS)
         self._failures = failures
         self._served: dict[bytes, Core] = {}
         self._next: dict[bytes, _Turn] = {}
@@ -103,7 +105,7 @@ class StoreConnection:
             while turn is not None:
                 self._served[key] = turn.core
                 try:
-                    await turn.core.serve(self._mux)
+                    await turn.core.serve(self._mux, self._effort)
                 finally:
                     turn.release()
                 turn = self._take_next(key)

@@ -3,7 +3,8 @@
 A peer that sends what costs us time (cancels, requests for what is not here, extension messages
 that nobody handles, bitfields of nothing) breaks no rule by any single one of them. So time that
 is spent on a peer is a debt, which blocks that go either way pay off, and time does, slowly. A
-peer that owes too much is read from later, with its whole connection: TCP makes it wait.
+peer that owes too much is read from later, with its whole connection: TCP makes it wait. It has a
+share for each core, and less than the sum of them for all cores of one connection.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ FREE_SHARE = 0.05
 
 FREE_SECONDS = 0.02
 """What it may take at once; about 1,000 small messages."""
+
+CONNECTION_SHARE = 0.2
+CONNECTION_SECONDS = 0.5
+"""The same for all cores of one connection. Honest peers open hundreds that stay idle."""
 
 BYTE_SECONDS = 3e-9
 """What it takes to read and decrypt a byte that is in no block; that time is not measured here."""
@@ -27,28 +32,35 @@ MAX_PAUSE_SECONDS = 2.0
 class Effort:
     """The debt of one peer. A machine; seconds are of any clock that goes forward."""
 
-    __slots__ = ("_blocks", "_debt", "_updated_at")
+    __slots__ = ("_debt", "_seconds", "_share", "_updated_at", "is_exact")
 
-    def __init__(self, now: float, blocks: int = 0) -> None:
-        """`blocks` have gone already, and pay for nothing."""
-        self._debt = 0.0
-        self._blocks = blocks
+    def __init__(
+        self, now: float, share: float = FREE_SHARE, seconds: float = FREE_SECONDS
+    ) -> None:
+        self._share = share
+        self._seconds = seconds
         self._updated_at = now
+        self._debt = 0.0
+        self.is_exact = False
+        """Whether no time of others is in it."""
 
     def spent(self, seconds: float, blocks: int, now: float, idle_bytes: int = 0) -> None:
-        """Note the time spent, and how many blocks have gone either way since the beginning.
+        """Note the time spent, and how many blocks have gone either way meanwhile.
 
         `idle_bytes` have come that are in no block.
         """
         seconds += idle_bytes * BYTE_SECONDS
-        debt = self._debt - (now - self._updated_at) * FREE_SHARE + seconds
-        debt -= (blocks - self._blocks) * BLOCK_SECONDS
-        self._blocks = blocks
+        debt = self._debt - (now - self._updated_at) * self._share + seconds
         self._updated_at = now
-        self._debt = max(0.0, debt)
+        self._debt = max(0.0, debt - blocks * BLOCK_SECONDS)
+
+    def begin_exact(self) -> None:
+        """Forget what was measured with others' time in it; from here on there is none."""
+        if not self.is_exact:
+            self.is_exact, self._debt = True, 0.0
 
     @property
     def pause_seconds(self) -> float:
         """How long not to read from the peer; 0 for one that is of use."""
-        owed = self._debt - FREE_SECONDS
-        return min(owed / FREE_SHARE, MAX_PAUSE_SECONDS) if owed > 0 else 0.0
+        owed = self._debt - self._seconds
+        return min(owed / self._share, MAX_PAUSE_SECONDS) if owed > 0 else 0.0

@@ -28,12 +28,15 @@ one may be larger. More are dropped: they are hints. A hundred reads at once ask
 class ServedPeer:
     """A peer with its channel.
 
-    Its effort is measured by the clock until that makes it wait, and by our thread's processor
-    time from then on: on a busy machine others' work would be its debt, and an honest reader would
-    wait for seconds. Not from the start, since reading that takes ten times as long (2 us).
+    Its effort, and that of its whole connection, is measured by the clock until that makes it wait,
+    and by our thread's processor time from then on: on a busy machine others' work would be its
+    debt, and an honest reader would wait for seconds. Not from the start, since reading that takes
+    ten times as long (2 us).
     """
 
     __slots__ = (
+        "_blocks",
+        "_connection",
         "_is_handler_due",
         "_processor_time",
         "_waiting_bytes",
@@ -52,8 +55,10 @@ class ServedPeer:
         peer: RemotePeer,
         channel: MessageChannel,
         handle: PeerHandle,
+        connection: Effort,
         processor_time: Clock = time.thread_time,
     ) -> None:
+        """`connection` is what all cores of the connection have cost."""
         self.peer = peer
         self.channel = channel
         self.handle = handle
@@ -64,8 +69,11 @@ class ServedPeer:
         self._is_handler_due = False
         """Extension messages wait, and their handler has not done anything yet."""
         self._processor_time = processor_time
-        self.clock: Clock = trio.current_time
+        self.clock: Clock = processor_time if connection.is_exact else trio.current_time
         self.effort = Effort(trio.current_time())
+        self._connection = connection
+        self._blocks = 0
+        """Those that had gone either way when the effort was noted last."""
 
     def send(self, messages: Iterable[tuple[int, bytes]]) -> None:
         send = self.channel.send
@@ -94,12 +102,21 @@ class ServedPeer:
         """Something was done for the peer since `started`; `idle_bytes` came outside of blocks."""
         seconds = self.clock() - started
         counters = self.peer.counters
-        blocks = counters.blocks_received + counters.blocks_sent
+        before, self._blocks = self._blocks, counters.blocks_received + counters.blocks_sent
+        blocks = self._blocks - before
         now = trio.current_time()
         self.effort.spent(seconds, blocks, now, idle_bytes)
-        if self.effort.pause_seconds and self.clock is not self._processor_time:
+        self._connection.spent(seconds, blocks, now, idle_bytes)
+        is_exact = self.clock is self._processor_time
+        if not is_exact and (self._connection.is_exact or self.pause_seconds):
             self.clock = self._processor_time
-            self.effort = Effort(now, blocks)
+            self.effort.begin_exact()
+            self._connection.begin_exact()
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long not to read from the peer."""
+        return max(self.effort.pause_seconds, self._connection.pause_seconds)
 
     def fail(self, error: StorageError) -> None:
         """Our core cannot be read or written: its channel ends, and `serve` raises this."""
@@ -135,7 +152,7 @@ class ServedPeer:
             self.handler_has_begun()
             # A bee that walks a tree for the peer takes 3 ms at once, and may wait for nothing. Of
             # a peer that owes too much nothing more is read, but these were read already.
-            owes_too_much = self.effort.pause_seconds == MAX_PAUSE_SECONDS
+            owes_too_much = self.pause_seconds == MAX_PAUSE_SECONDS
             await trio.sleep(MAX_PAUSE_SECONDS if owes_too_much else 0)
             self._waiting_bytes -= len(payload)
             del self.extensions[0]  # not sooner: while there are any, this task handles them

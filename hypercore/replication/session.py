@@ -17,6 +17,7 @@ from hypercore.replication.arrivals import Arrivals
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
 from hypercore.replication.departures import Departure, Departures
+from hypercore.replication.effort import CONNECTION_SECONDS, CONNECTION_SHARE, Effort
 from hypercore.replication.extensions import ExtensionHandlers
 from hypercore.replication.forks import StuckFork
 from hypercore.replication.greetings import Greeting, Greetings
@@ -312,8 +313,10 @@ class CoreReplication:
 
     # --- serving ---------------------------------------------------------------------------------
 
-    async def serve(self, mux: Multiplexer) -> None:
+    async def serve(self, mux: Multiplexer, effort: Effort | None = None) -> None:
         """Replicate this core over one connection, until the channel or the connection ends.
+
+        `effort` is what all cores of the connection have cost; without it there is this one only.
 
         Also returns when the remote does not have the core. A remote that does not know the core's
         key, or sends a malformed message, loses its connection; one that sends an invalid proof
@@ -325,7 +328,8 @@ class CoreReplication:
         Raises: StorageError when this core cannot be read or written any more.
         Cancel: closes the channel.
         """
-        while await self._serve_once(mux) or await self._rest(mux):
+        effort = effort or Effort(trio.current_time(), CONNECTION_SHARE, CONNECTION_SECONDS)
+        while await self._serve_once(mux, effort) or await self._rest(mux):
             pass
 
     async def _rest(self, mux: Multiplexer) -> bool:
@@ -335,7 +339,7 @@ class CoreReplication:
         await self._resting.wait(mux)
         return True
 
-    async def _serve_once(self, mux: Multiplexer) -> bool:
+    async def _serve_once(self, mux: Multiplexer, effort: Effort) -> bool:
         """One life of the channel; True when it is to be opened again."""
         channel = await self._open(mux)
         if channel is None:
@@ -346,7 +350,7 @@ class CoreReplication:
             peer, outputs = self._replicator.add_peer(
                 channel.link.remote_public_key, channel.link.handshake_seconds
             )
-            served = ServedPeer(peer, channel, PeerHandle(self, peer, channel.link))
+            served = ServedPeer(peer, channel, PeerHandle(self, peer, channel.link), effort)
             self._served.add(served)
             self._arrivals.came()
             try:
@@ -398,7 +402,7 @@ class CoreReplication:
                         self._receive(served, messages[start : start + PIECE_MESSAGES], nursery)
                     if peer.is_gone:
                         break
-                    if pause := served.effort.pause_seconds:
+                    if pause := served.pause_seconds:
                         await trio.sleep(pause)
             except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
                 pass

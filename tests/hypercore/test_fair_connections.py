@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 import trio.testing
 
 from hypercore.core import Core
 from hypercore.corestore import Corestore, open_corestore
+from hypercore.replication.channel import Multiplexer
+from hypercore.replication.effort import Effort
 from hypercore.replication.messages import PROTOCOL
 from swarm.io.mux import BULK_BYTES
 from tests.support.stream_pair import open_mux_pair
@@ -84,3 +87,27 @@ async def test_downloads_of_several_cores_share_the_connection() -> None:
                     shares[0] -= start
             assert max(shares[1:]) < 1.5 * min(shares[1:])
             assert shares[0] < 3 * min(shares[1:])
+
+
+async def test_what_the_cores_of_a_connection_cost_is_one_sum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A peer that had the keys of many cores had as many shares of a node's time."""
+    sums: dict[str, list[Effort | None]] = {}
+    serve = Core.serve
+
+    async def record(core: Core, mux: Multiplexer, effort: Effort | None = None) -> None:
+        sums.setdefault(str(core.is_writable), []).append(effort)
+        await serve(core, mux, effort)
+
+    monkeypatch.setattr(Core, "serve", record)
+    with trio.fail_after(60):
+        async with replicating_stores() as (one, other):
+            for number in range(3):
+                copy = await copy_of(one, f"core {number}", 1, other)
+                await copy.get(0)
+    for efforts in sums.values():
+        assert len(efforts) >= 3
+        assert efforts[0] is not None
+        assert {*efforts} == {efforts[0]}
+    assert len(sums) == 2

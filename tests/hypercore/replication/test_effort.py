@@ -43,11 +43,10 @@ def test_who_gives_nothing_gets_its_share_and_no_more(costs: list[float]) -> Non
 @given(st.lists(st.floats(0.0001, 0.05), min_size=1, max_size=100))
 def test_blocks_pay(costs: list[float]) -> None:
     effort = Effort(0.0)
-    now, blocks = 0.0, 0
+    now = 0.0
     for cost in costs:
         now += cost
-        blocks += int(cost / BLOCK_SECONDS) + 1
-        effort.spent(cost, blocks, now)
+        effort.spent(cost, int(cost / BLOCK_SECONDS) + 1, now)
         assert effort.pause_seconds == 0
 
 

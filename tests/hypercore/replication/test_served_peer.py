@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from hypercore.errors import StorageError
+from hypercore.replication.effort import CONNECTION_SECONDS, CONNECTION_SHARE, Effort
 from hypercore.replication.peer_handle import PeerHandle
 from hypercore.replication.remote import RemotePeer
 from hypercore.replication.served_peer import (
@@ -41,10 +42,17 @@ class Sent:
         pass
 
 
-def serve(sent: Sent, processor_time: Clock = trio.current_time) -> ServedPeer:
+def serve(
+    sent: Sent, processor_time: Clock = trio.current_time, connection: Effort | None = None
+) -> ServedPeer:
     peer, _ = Node(writer(1)).replicator.add_peer()
     channel = MemoryChannel(memory_mux_pair()[0])
-    return ServedPeer(peer, channel, PeerHandle(sent, peer, channel.link), processor_time)
+    handle = PeerHandle(sent, peer, channel.link)
+    return ServedPeer(peer, channel, handle, connection or one_connection(), processor_time)
+
+
+def one_connection() -> Effort:
+    return Effort(trio.current_time(), CONNECTION_SHARE, CONNECTION_SECONDS)
 
 
 async def test_what_a_handler_takes_is_the_peers_and_what_it_waits_for_is_not(
@@ -98,6 +106,39 @@ async def test_time_that_others_take_from_the_machine_is_nobodys_effort(
     served.add_extension("work", b"")
     await served.handle_extensions(handlers)
     assert served.effort.pause_seconds > 0
+
+
+@pytest.mark.parametrize("opens_anew", [False, True])
+async def test_all_cores_of_one_connection_together_have_less_than_each_could(
+    autojump_clock: trio.testing.MockClock, opens_anew: bool
+) -> None:
+    """A peer with the keys of twenty cores took all of a node's time, a twentieth at each."""
+    worked = 0.0
+
+    async def work(_payload: bytes, _peer: PeerHandle) -> list[bytes]:
+        nonlocal worked
+        autojump_clock.jump(0.01)
+        worked += 0.01
+        return []
+
+    connection = one_connection()
+
+    async def be_a_nuisance() -> None:
+        served = serve(Sent(), lambda: worked, connection)
+        while True:
+            served.add_extension("name", b"")
+            await served.handle_extensions({"name": work})
+            await trio.sleep(served.pause_seconds)
+            if opens_anew:
+                served = serve(Sent(), lambda: worked, connection)
+
+    started = trio.current_time()
+    with trio.move_on_after(60):
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(be_a_nuisance)
+    seconds = trio.current_time() - started
+    assert worked < CONNECTION_SECONDS + 1.1 * CONNECTION_SHARE * seconds + 1
 
 
 async def test_others_run_between_two_messages() -> None:
