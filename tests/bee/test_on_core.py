@@ -14,6 +14,7 @@ from hypercore import Durability, open_corestore
 from hypercore.errors import NotWritable, UsageError
 from tests.support.bee_log import BeeLog
 from tests.support.replicating_cores import replicating
+from tests.support.turns import counting_turns
 
 
 async def fill(bee: Bee, count: int) -> None:
@@ -183,21 +184,10 @@ async def test_long_local_work_lets_others_run(work: Callable[[Bee], Awaitable[N
     async with open_corestore(None) as store:
         bee = Bee(await store.get(name="bee"))
         await fill(bee, 2_000)
-        turns = 0
-
-        async def count_turns() -> None:
-            nonlocal turns
-            while True:
-                await trio.lowlevel.checkpoint()
-                turns += 1
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(count_turns)
-            await trio.lowlevel.checkpoint()
-            before = turns
+        async with counting_turns() as turns:
+            before = turns.count
             await work(bee)
-            assert turns - before >= 5
-            nursery.cancel_scope.cancel()
+            assert turns.count - before >= 5
 
 
 async def test_a_long_batch_is_whole_or_nothing_and_lets_others_run() -> None:

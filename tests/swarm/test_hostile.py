@@ -29,6 +29,7 @@ from swarm.mux import Message, encode_frames
 from swarm.secret_stream import HANDSHAKE_SECONDS, Output, SecretStream, Transmit
 from tests.support.stream_pair import INITIATOR, RESPONDER, open_connection_pair
 from tests.support.swarm_party import LARGE, LOOPBACK, SMALL, THIRD, Party, open_party
+from tests.support.turns import counting_turns
 
 ECHO = "echo"
 OPEN_ECHO = encode_frames([(0, 1, b"\x01" + encode_string(ECHO) + b"\x00")])
@@ -309,22 +310,9 @@ async def test_garbage_behind_a_good_handshake_ends_that_connection(message: byt
     ids=["messages", "channel numbers", "control of no type", "closes"],
 )
 async def test_what_is_for_no_channel_is_unpacked_in_small_steps(frame: bytes) -> None:
-    turns = 0
-
-    async def count_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await trio.lowlevel.checkpoint()
-
-    async with (
-        open_connection_pair() as (left, right),
-        open_mux(right) as mux,
-        trio.open_nursery() as nursery,
-    ):
+    async with open_connection_pair() as (left, right), open_mux(right) as mux:
         await left.send([frame, *OPEN_UNKNOWN])
-        nursery.start_soon(count_turns)
-        assert len(await left.receive()) == 1, "the reject of what came behind it"
-        assert turns > 500_000 // 5000
+        async with counting_turns() as turns:
+            assert len(await left.receive()) == 1, "the reject of what came behind it"
+            assert turns.count > 500_000 // 5000
         assert (mux.statistics().inbox_bytes, mux.statistics().channels) == (0, 0)
-        nursery.cancel_scope.cancel()

@@ -36,6 +36,7 @@ from swarm.io.websocket import (
     dial_websocket,
 )
 from tests.support.swarm_party import LARGE, LOOPBACK, SMALL, THIRD, open_party
+from tests.support.turns import counting_turns
 
 Streams = tuple[trio.abc.Stream, trio.abc.Stream]
 
@@ -340,20 +341,11 @@ async def test_frames_that_bring_nothing_end_it(opcode: Opcode) -> None:
 
 
 async def test_others_have_their_turn_between_tiny_frames() -> None:
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
     frame = Frame(Opcode.BINARY, b"x").serialize(mask=True)
     count = RECEIVE_BYTES // len(frame)
-    async with open_raw() as (near, server), trio.open_nursery() as nursery:
+    async with open_raw() as (near, server):
         await near.send_all(count * frame)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(take_turns)
-        assert await server.receive_some() == count * b"x"
-        assert turns >= RECEIVE_BYTES // PIECE_BYTES - 1
-        nursery.cancel_scope.cancel()
+        async with counting_turns() as turns:
+            assert await server.receive_some() == count * b"x"
+            assert turns.count >= RECEIVE_BYTES // PIECE_BYTES - 1

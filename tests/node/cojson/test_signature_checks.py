@@ -32,6 +32,7 @@ from tests.node.cojson.test_host import lines
 from tests.support.authors import Author, edits, map_header
 from tests.support.bee_hosts import bee_store_over
 from tests.support.data_log import DataLog
+from tests.support.turns import counting_turns
 
 ANN, BOB = Author("ann"), Author("bob")
 KEY = agent_public_key(ANN.agent_id)
@@ -186,19 +187,10 @@ def large_message() -> Content:
 async def test_signatures_of_a_large_message_are_checked_while_others_have_their_turn() -> None:
     """It was judged in one go: 3,000 sessions of the 50,000 that a line may have took 0.2 s."""
     content = large_message()
-    engine, turns = SyncEngine(), 0
-    async with trio.open_nursery() as nursery:
-
-        async def take_turns() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await trio.lowlevel.checkpoint()
-
-        nursery.start_soon(take_turns)
+    engine = SyncEngine()
+    async with counting_turns() as turns:
         ahead = await LookAhead.of(None, engine.foresight, None, [content])
-        nursery.cancel_scope.cancel()
-    assert turns >= MANY_CHECKS // LOOKS
+        assert turns.count >= MANY_CHECKS // LOOKS
     (found,) = ahead.extensions(0, 1)
     assert found.keys() == content.new.keys()
     assert {extension.verdict for extension in found.values()} == {(KEY, True)}

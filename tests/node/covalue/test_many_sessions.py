@@ -14,6 +14,7 @@ from node.covalue.store import LoadedPieces, StoredText
 from tests.support.authors import Author, edits, map_header
 from tests.support.data_log import DataLog
 from tests.support.stores import Appender
+from tests.support.turns import counting_turns
 
 ANN, HEADER = Author("ann"), map_header("m")
 
@@ -34,21 +35,12 @@ async def test_others_have_their_turn_while_a_value_of_many_sessions_is_put_toge
 ) -> None:
     """Found in review: of 20,000 that took 0.1 to 0.4 s in one step."""
     monkeypatch.setattr("node.covalue.many_sessions.MANY_SESSIONS", 4)
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
     log = DataLog()
     store = BeeStore(Bee(log), log, keeps_texts=False)
     await fill(store, sessions)
     known = KnownState(True, {ANN.session_id("0", as_agent=True): 2})
     found: list[object] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(take_turns)
+    async with counting_turns() as turns:
         for read in (
             partial(store.load, HEADER.id, NOTHING, 1000),
             partial(store.load_value, HEADER.id),
@@ -56,10 +48,9 @@ async def test_others_have_their_turn_while_a_value_of_many_sessions_is_put_toge
             partial(store.load, HEADER.id, known, 1000),
         ):
             await trio.lowlevel.checkpoint()
-            before = turns
+            before = turns.count
             found.append(await read())
-            assert (turns > before) is takes_turns
-        nursery.cancel_scope.cancel()
+            assert (turns.count > before) is takes_turns
     loaded, value, text, rest = found
     assert isinstance(loaded, LoadedPieces)
     assert isinstance(text, StoredText)

@@ -30,6 +30,7 @@ from tests.support.authors import Author, edits, map_header
 from tests.support.cancel_everywhere import cancel_everywhere
 from tests.support.line_process import open_line_process
 from tests.support.stores import Appender, deletion, joined
+from tests.support.turns import counting_turns
 
 ANN = Author("ann")
 HEADER, OTHER = map_header("m"), map_header("n")
@@ -264,7 +265,6 @@ from pathlib import Path
 from hypercore.errors import StorageFailed
 from node.covalue.sqlite_space import SMALL_FILE_BYTES
 from node.covalue.sqlite_store import open_sqlite_store
-from node.covalue.store import LoadedPieces, StoredText
 from tests.node.covalue.test_sqlite_store import ANN, HEADER, content
 from tests.support.authors import edits
 from tests.support.line_process import open_line_process
@@ -473,14 +473,6 @@ async def test_others_have_their_turn_while_a_value_of_many_sessions_is_read(
 ) -> None:
     """20,000 rows took 0.2 s, for each 64 KB that a client was sent."""
     monkeypatch.setattr(sqlite_reader, "MANY_SESSIONS", 3)
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
     async with open_sqlite_store(tmp_path / "file", Durability.OS) as store:
         appender = Appender()
         for number in range(sessions):
@@ -489,18 +481,16 @@ async def test_others_have_their_turn_while_a_value_of_many_sessions_is_read(
             )
             await appender.put(store, mine)
         found: list[object] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(take_turns)
+        async with counting_turns() as turns:
             for read in (
                 partial(store.load, HEADER.id, NOTHING, 1000),
                 partial(store.load_value, HEADER.id),
                 partial(store.load_text, HEADER.id),
             ):
                 await trio.lowlevel.checkpoint()
-                before = turns
+                before = turns.count
                 found.append(await read())
-                assert (turns > before) is takes_turns
-            nursery.cancel_scope.cancel()
+                assert (turns.count > before) is takes_turns
     loaded, value, text = found
     assert isinstance(loaded, LoadedPieces)
     assert isinstance(text, StoredText)
