@@ -32,8 +32,6 @@ neither does asking for some that are not.
 
 from __future__ import annotations
 
-import math
-
 from node.mesh.effort import Effort, Quota
 from node.mesh.member_data import Cause
 
@@ -136,8 +134,6 @@ class Conduct:
         """Failures that no line is to blame for."""
         self._in_vain_since: float | None = None
         """When the first of the reads that stalled lately began."""
-        self._unheard_until = -math.inf
-        """Until then nothing of what it sends is read."""
         self._is_short = False
         """Whether it lacked more of what it had announced than chance explains."""
         self._replies = 0
@@ -170,16 +166,12 @@ class Conduct:
         self.undelivered += 1
         self._is_short = not self._missed.take(1, now)
 
-    def note_unheard(self, until: float) -> None:
-        """We let it wait until then, for what was done for it."""
-        self._unheard_until = max(self._unheard_until, until)
-
     def note_failure(self, cause: Cause, asked_at: float, heard_at: float) -> None:
         """A read of its log that began at `asked_at` failed, while it was connected.
 
         If nothing at all was heard of it meanwhile, that says more about the line than about it.
         But a member that was asked before, was heard after that, and is silent again, answers only
-        what it likes. While we let it wait, what it sends waits with its messages.
+        what it likes.
         """
         if cause is Cause.OUR_DISK:
             return
@@ -187,8 +179,6 @@ class Conduct:
         if cause is Cause.CONTENT:
             self._failures += 1
             self._unreadable += 1
-            return
-        if asked_at < self._unheard_until:
             return
         since = self._in_vain_since
         if since is None or asked_at - since > RUN_SECONDS:

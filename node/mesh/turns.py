@@ -10,8 +10,6 @@ from node.mesh.member import Member
 async def wait_turn(member: Member) -> None:
     """Let others have their turn, and wait until the member owes nothing for what was done."""
     await trio.lowlevel.checkpoint()
-    now = trio.current_time()
-    pause = member.conduct.effort.pause_seconds(now)
+    pause = member.conduct.effort.pause_seconds(trio.current_time())
     if pause and member.close_reason is None:
-        member.conduct.note_unheard(now + pause)
         await trio.sleep(pause)

@@ -8,10 +8,8 @@ import trio.testing
 
 from node.mesh import conduct
 from node.mesh.effort import Effort
-from node.mesh.member_data import Cause
 from node.mesh.replicas import ReplicaPolicy
 from node.mesh.session import MAX_OPEN_QUERIES
-from node.mesh.turns import wait_turn
 from tests.node.mesh import samples
 from tests.node.mesh.authors import Author
 from tests.node.mesh.nodes import MeshNode, connected, open_mesh_node, subscribed
@@ -87,18 +85,3 @@ async def test_a_cold_node_whose_clients_ask_for_what_is_nowhere_waits_and_stays
             await trio.sleep(300)
             assert await cold.host.load(value.id) is not None
             assert is_at_peace(holder, cold)
-
-
-async def test_a_member_that_we_let_wait_is_not_sent_away_for_what_we_do_not_read(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with open_mesh_node(1) as node, open_mesh_node(2) as other, connected(node, other):
-        member = node.mesh.members[other.identity.public_key]
-        member.conduct.effort.spend(1, trio.current_time())
-        asked_at = trio.current_time()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait_turn, member)
-            await trio.sleep(1)
-            for _ in range(conduct.MAX_FAILURES):
-                member.read_failed(asked_at, Cause.MISSING)
-        assert is_at_peace(node, other)

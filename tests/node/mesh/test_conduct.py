@@ -204,20 +204,6 @@ def test_who_speaks_between_two_reads_that_stall_could_have_answered() -> None:
     assert conduct.may_be_unlucky
 
 
-def test_blocks_that_wait_with_the_messages_of_a_member_that_we_let_wait_are_no_fault() -> None:
-    """Found in review: it was not read from, and sent away since nothing came."""
-    conduct = Conduct(0)
-    conduct.note_unheard(5)
-    conduct.note_unheard(4)
-    for _ in range(MAX_FAILURES):
-        conduct.note_failure(Cause.MISSING, 4.9, 7)
-    assert conduct.is_unread
-    assert conduct.fault() is None
-    for _ in range(MAX_FAILURES):
-        conduct.note_failure(Cause.MISSING, 5, 7)
-    assert conduct.fault() is not None
-
-
 def test_what_stalled_long_ago_says_nothing_of_today() -> None:
     conduct = Conduct(0)
     conduct.note_failure(Cause.MISSING, 1, 0.9)
