@@ -56,7 +56,6 @@ class Visit:
         self._way = 0
         self._effort = self._turns = 0
         self._source = reader
-        self._reader = reader
         self._reader = NodeReader(reader.cache, self._block, reader.hints)
         if isinstance(request, IteratorRequest):
             self._steps = self._visit_range(request)

@@ -10,7 +10,7 @@ import trio
 from hypercore.core import Core
 from hypercore.errors import StorageError
 from hypercore.replication.channel import Multiplexer, RemoteOpen
-from hypercore.replication.effort import CONNECTION_SECONDS, CONNECTION_SHARE, Effort
+from hypercore.replication.effort import Effort
 
 Allow = Callable[[Core], bool]
 
@@ -60,7 +60,7 @@ class StoreConnection:
         self._is_allowed = is_allowed
         self._is_offered = is_offered
         self._nursery = nursery
-        self._effort = Effort(trio.current_time(), CONNECTION_SHARE, CONNECTION_SECONDS)
+        self._effort = Effort.of_connection(trio.current_time())
         self._failures = failures
         self._served: dict[bytes, Core] = {}
         self._next: dict[bytes, _Turn] = {}

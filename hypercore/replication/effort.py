@@ -44,6 +44,11 @@ class Effort:
         self.is_exact = False
         """Whether no time of others is in it."""
 
+    @classmethod
+    def of_connection(cls, now: float) -> Effort:
+        """That of all cores of one connection."""
+        return cls(now, CONNECTION_SHARE, CONNECTION_SECONDS)
+
     def spent(self, seconds: float, blocks: int, now: float, idle_bytes: int = 0) -> None:
         """Note the time spent, and how many blocks have gone either way meanwhile.
 

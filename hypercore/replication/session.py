@@ -17,7 +17,7 @@ from hypercore.replication.arrivals import Arrivals
 from hypercore.replication.channel import MessageChannel, Multiplexer
 from hypercore.replication.demand import Priority
 from hypercore.replication.departures import Departure, Departures
-from hypercore.replication.effort import CONNECTION_SECONDS, CONNECTION_SHARE, Effort
+from hypercore.replication.effort import Effort
 from hypercore.replication.extensions import ExtensionHandlers
 from hypercore.replication.forks import StuckFork
 from hypercore.replication.greetings import Greeting, Greetings
@@ -328,7 +328,7 @@ class CoreReplication:
         Raises: StorageError when this core cannot be read or written any more.
         Cancel: closes the channel.
         """
-        effort = effort or Effort(trio.current_time(), CONNECTION_SHARE, CONNECTION_SECONDS)
+        effort = effort or Effort.of_connection(trio.current_time())
         while await self._serve_once(mux, effort) or await self._rest(mux):
             pass
 

@@ -3,9 +3,9 @@
 A rule is found by the member's id in hexadecimal (or how that begins), by its name, else by where
 it is: `lan` for addresses of private networks, `wan` for all others. Members give themselves their
 names, also one that another has: so an operator's word about a member that was met is kept by its
-id, and no name is taken for a whole id or for a place. A budget counts the bytes
-of its connections in both directions, by day and by month of UTC; once it is used up, nothing more
-is exchanged until the next day or month begins.
+id, and no name is taken for a whole id or for a place. A budget counts the bytes of its connections
+in both directions, by day and by month of UTC; once it is used up, nothing more is exchanged until
+the next day or month begins.
 
 | record  | MessagePack array              |
 |---------|--------------------------------|

@@ -30,7 +30,9 @@ async def say(
     """Say what is exchanged with a node; the rules as they are then."""
     change = ChangePolicy(peers=(PeerChange(name, direction),))
     [result] = [result async for result in policies.perform(change)]
-    return dict(result["peers"])  # type: ignore[call-overload, no-any-return]
+    peers = result["peers"]
+    assert isinstance(peers, dict)
+    return peers
 
 
 def direction(node: MeshNode, id: str, name: str) -> Direction:

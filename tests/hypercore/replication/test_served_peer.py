@@ -48,11 +48,8 @@ def serve(
     peer, _ = Node(writer(1)).replicator.add_peer()
     channel = MemoryChannel(memory_mux_pair()[0])
     handle = PeerHandle(sent, peer, channel.link)
-    return ServedPeer(peer, channel, handle, connection or one_connection(), processor_time)
-
-
-def one_connection() -> Effort:
-    return Effort(trio.current_time(), CONNECTION_SHARE, CONNECTION_SECONDS)
+    connection = connection or Effort.of_connection(trio.current_time())
+    return ServedPeer(peer, channel, handle, connection, processor_time)
 
 
 async def test_what_a_handler_takes_is_the_peers_and_what_it_waits_for_is_not(
@@ -121,7 +118,7 @@ async def test_all_cores_of_one_connection_together_have_less_than_each_could(
         worked += 0.01
         return []
 
-    connection = one_connection()
+    connection = Effort.of_connection(trio.current_time())
 
     async def be_a_nuisance() -> None:
         served = serve(Sent(), lambda: worked, connection)

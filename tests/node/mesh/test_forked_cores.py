@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from operator import attrgetter
+
 import pytest
 import trio.testing
 
@@ -37,7 +40,7 @@ async def tell(node: MeshNode, teller: MeshNode, *numbers: int) -> None:
         received = node.mesh.witness.received
         evidence = Evidence(EvidenceKind.CORE, key.hex(), proof.encode(), b"")
         node.mesh.witness.receive(member, evidence)
-        await wait_until(lambda core=core: core.is_frozen)  # type: ignore[misc]
+        await wait_until(partial(attrgetter("is_frozen"), core))
         await trio.testing.wait_all_tasks_blocked()
         assert node.mesh.witness.received == received + 1
         core.release()
